@@ -1,0 +1,33 @@
+"""Measured statistics of random networks, to hold the analytic ones against."""
+import numpy as np
+import torch
+
+from util.static_preconditioned_train import initialize
+
+
+def sample(net, statistics, input_shape, networks, inputs, seed):
+    """Draw a network's parameters anew and send standard normal inputs and output gradients through it, many times.
+
+    Returns two dictionaries of (networks,) arrays, one entry per random network: the mean square of the pre-activations
+    by layer, and that of a single input's gradients by parameter. (Several inputs' gradients add up in `.grad`; as the
+    output gradients are independent and of zero mean, so do their squares in the mean.)
+    """
+    torch.manual_seed(seed)
+    signals = {layer.name: [] for layer in statistics}
+    gradients = {name: [] for name, _ in net.named_parameters()}
+
+    def record(values):
+        return lambda module, inputs, output: values.append(output.detach().square().mean().item())
+
+    hooks = [net.get_submodule(name).register_forward_hook(record(values)) for name, values in signals.items()]
+    for _ in range(networks):
+        initialize(net, statistics)
+        net.zero_grad()
+        output = net(torch.randn(inputs, *input_shape))
+        output.backward(torch.randn_like(output))
+        for name, parameter in net.named_parameters():
+            gradients[name].append(parameter.grad.square().mean().item() / inputs)
+    for hook in hooks:
+        hook.remove()
+    return ({name: np.array(values) for name, values in signals.items()},
+            {name: np.array(values) for name, values in gradients.items()})
