@@ -1,7 +1,14 @@
-"""Measured statistics of random networks, to hold the analytic ones against."""
+"""Measured statistics of random networks, to hold the analytic ones against.
+
+    python3 -m tests.monte_carlo    # prints the table of README.md
+"""
+import math
+
 import numpy as np
 import torch
 
+from util.network import Net
+from util.signal_propagation import predict
 from util.static_preconditioned_train import initialize
 
 
@@ -31,3 +38,24 @@ def sample(net, statistics, input_shape, networks, inputs, seed):
         hook.remove()
     return ({name: np.array(values) for name, values in signals.items()},
             {name: np.array(values) for name, values in gradients.items()})
+
+
+def root_mean_square(squares):
+    """Return the root of the squares' mean, and its standard error."""
+    root = math.sqrt(squares.mean())
+    return root, squares.std(ddof=1) / math.sqrt(len(squares)) / (2 * root)
+
+
+def main():
+    net = Net()
+    statistics = predict(net)
+    _, gradients = sample(net, statistics, (3, 32, 32), networks=10_000, inputs=4, seed=0)
+    print("| gradient of | predicted | measured | measured / predicted |\n|---|---|---|---|")
+    for layer in statistics:
+        for kind, predicted in (("weight", layer.weight_gradient_std), ("bias", layer.bias_gradient_std)):
+            measured, error = root_mean_square(gradients[f"{layer.name}.{kind}"])
+            print(f"| {layer.name}.{kind} | {predicted:.4f} | {measured:.4f} ± {error:.4f} | {measured / predicted:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

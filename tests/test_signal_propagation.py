@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.monte_carlo import sample
+from tests.monte_carlo import root_mean_square, sample
 from util.network import Net
 from util.signal_propagation import block_moments, predict
 
@@ -51,8 +51,7 @@ def test_monte_carlo(name):
         if f"{layer.name}.bias" in gradients:
             predictions.append((layer.bias_gradient_std, gradients[f"{layer.name}.bias"]))
         for predicted, squares in predictions:
-            measured = math.sqrt(squares.mean())
-            standard_error = squares.std() / math.sqrt(len(squares)) / (2 * measured)
+            measured, standard_error = root_mean_square(squares)
             assert 3 * standard_error < TOLERANCE * predicted, layer.name
             assert measured == pytest.approx(predicted, rel=TOLERANCE), layer.name
 

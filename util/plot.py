@@ -33,7 +33,6 @@ def draw(curves: dict[str, np.ndarray], title: str, width: int, steps_per_epoch:
         mean, std = smoothed.mean(axis=0), smoothed.std(axis=0, ddof=1 if len(losses) > 1 else 0)
         if len(losses) > 1:
             axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-            label += f": mean ± std of {len(losses)} seeds"
         axes.plot(epochs, mean, color=colour, linestyle=line, linewidth=1.6, label=label)
     axes.set_xlim(left=0)
     axes.set_xlabel("epoch")
@@ -51,7 +50,7 @@ def figure_format(path: str) -> str:
         UsageError: if it is none that matplotlib writes.
     """
     ending = Path(path).suffix[1:].lower()
-    known = sorted(Figure().canvas.get_supported_filetypes())
+    known = sorted(set(Figure().canvas.get_supported_filetypes()) - {"pgf"})  # pgf needs TeX
     if ending not in known:
         raise UsageError(f"argument -o/--output: '{path}' does not end in a known figure format ({', '.join(known)})")
     return ending

@@ -47,12 +47,13 @@ def result_table(results: dict[str, list[Result]], overtaking: dict[str, list[fl
 
 
 def drift_table(results: list[Result]) -> str:
-    """Tabulate how the weights' standard deviation grows, relative to before training, layer by layer and epoch by epoch.
+    """Tabulate each layer's standard deviation of the weights after each epoch, relative to before training.
 
-    Several seeds are given as mean ± standard deviation.
+    Args:
+        results: of one method, one for each seed; several are given as mean ± standard deviation.
     """
     epochs = len(next(iter(results[0].run.weight_std.values())))
-    rows = [["weight std / initial", *(f"epoch {epoch}" for epoch in range(1, epochs))]]
+    rows = [["weight std / before training", *(f"epoch {epoch}" for epoch in range(1, epochs))]]
     for layer in results[0].run.weight_std:
         stds = [result.run.weight_std[layer] for result in results]
         rows.append([layer, *(_spread([std[epoch] / std[0] for std in stds], ".3f") for epoch in range(1, epochs))])
