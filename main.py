@@ -95,7 +95,8 @@ def plan(arguments: Namespace) -> tuple[int, int, int]:
             raise UsageError(f"argument --save-losses: '{arguments.save_losses}' is the figure's file")
     images = arguments.images or TRAINING_IMAGES
     if not MINIBATCH <= images <= TRAINING_IMAGES:
-        raise UsageError(f"argument --images: {images} is not from {MINIBATCH} (a minibatch) to {TRAINING_IMAGES} (all)")
+        raise UsageError(f"argument --images: {images} is not from {MINIBATCH} (one minibatch) "
+                         f"to {TRAINING_IMAGES} (all images)")
     steps_per_epoch = images // MINIBATCH
     steps = arguments.epochs * steps_per_epoch
     smoothing = arguments.smoothing or max(1, steps // 25)
@@ -105,7 +106,7 @@ def plan(arguments: Namespace) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    """Run the demo; return its exit code: 0, 1 after a failure, 2 after wrong usage, 130 after an interrupt (Ctrl-C)."""
+    """Run the demo; return its exit code: 0, or 1 after a failure, 2 after wrong usage, 130 after Ctrl-C."""
     signal.signal(signal.SIGINT, end_at_once)
     try:
         demonstrate(parse_arguments(cores=available_cores()))

@@ -54,7 +54,8 @@ def main():
     for layer in statistics:
         for kind, predicted in (("weight", layer.weight_gradient_std), ("bias", layer.bias_gradient_std)):
             measured, error = root_mean_square(gradients[f"{layer.name}.{kind}"])
-            print(f"| {layer.name}.{kind} | {predicted:.4f} | {measured:.4f} ± {error:.4f} | {measured / predicted:.3f} |")
+            print(f"| {layer.name}.{kind} | {predicted:.4f} | {measured:.4f} ± {error:.4f} "
+                  f"| {measured / predicted:.3f} |")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import live_processes
+from tests.processes import all_end_within, live_processes
 from util.errors import UsageError, WorkerError
 from util.parallel import run_parallel
 
@@ -45,7 +45,7 @@ def interrupts_are_held_back(_):
 
 
 def tell_and_sleep(seconds):
-    print("working", flush=True)
+    print("working\n", end="", flush=True)
     time.sleep(seconds)
 
 
@@ -99,6 +99,5 @@ def test_workers_do_not_outlive_the_parent(end):
     assert [parent.stdout.readline() for _ in range(2)] == ["working\n", "working\n"]
     assert len(live_processes(parent.pid)) >= 3
     parent.send_signal(end)
-    parent.communicate(timeout=10)
-    time.sleep(0.5)
-    assert live_processes(parent.pid) == []
+    assert all_end_within(2, parent.pid)
+    parent.communicate()

@@ -21,7 +21,7 @@ def smooth(losses: np.ndarray, width: int) -> np.ndarray:
         width: of the window in steps, which spans +-3 standard deviations of the Gaussian.
 
     Returns:
-        (steps - 2 radius,) floats, radius = `smoothing_radius(width)`: an average for each step whose window lies wholly
+        (steps - 2 radius,) floats, radius = `smoothing_radius(width)`: an average for each step whose window lies
         within the run. Entry i belongs to step i + radius.
 
     Raises:
@@ -41,8 +41,8 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
     overtaking: where D crosses zero once, it is the crossing, and where noise makes D cross zero several times, the
     crossing that balances them all. A gain counts if it exceeds three standard errors of a sum of as many steps, the
     standard error of one step being the scatter of the unsmoothed difference about D. Between two equally good runs,
-    either gain does so with a probability of exp(-9/2) = 1.1 % at most: a random walk seen from its minimum is a Brownian
-    meander, whose end is Rayleigh distributed (Durrett, Iglehart and Miller, 1977).
+    either gain does so with a probability of exp(-9/2) = 1.1 % at most: a random walk seen from its minimum is a
+    Brownian meander, whose end is Rayleigh distributed (Durrett, Iglehart and Miller, 1977).
 
     Args:
         default, other: (steps,) floats, the two runs' raw losses.
@@ -50,8 +50,8 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
         steps_per_epoch: steps in an epoch.
 
     Returns:
-        The overtaking in epochs; infinity if the default run makes no gain at the end, so that it does not overtake; 0 if
-        it does, but the other run makes none before, so that there is nothing to overtake.
+        The overtaking in epochs; infinity if the default run makes no gain at the end, so that it does not overtake;
+        0 if it does, but the other run makes none before, so that there is nothing to overtake.
     """
     difference = other.astype(np.float64) - default
     smoothed = smooth(difference, width)

@@ -45,11 +45,13 @@ def find(dataset: str, folder: str, quiet: bool) -> tuple[str, str]:
     obstacle = _obtain_cifar10(folder, quiet)
     if not obstacle:
         return "cifar10", ""
-    advice = (f"CIFAR-10 is not in '{folder}' and cannot be downloaded ({obstacle}); to use it, try again later, or put "
-              f"cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html into '{folder}' by hand")
+    problem = f"CIFAR-10 is not in '{folder}' and cannot be downloaded ({obstacle})"
+    advice = ("try again later, or put cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html "
+              f"into '{folder}' by hand")
     if dataset == "cifar10":
-        raise DataError(advice)
-    return "synthetic", f"{advice}; until then, this run uses a synthetic stand-in, which is not CIFAR-10"
+        raise DataError(f"{problem}; {advice}")
+    return "synthetic", (f"{problem}, so this run uses a synthetic stand-in, which is not CIFAR-10; "
+                         f"for the real images, {advice}")
 
 
 def load(source: str, folder: str, train: bool, count: int | None = None) -> Images:
@@ -78,7 +80,7 @@ def load(source: str, folder: str, train: bool, count: int | None = None) -> Ima
 
 
 def synthetic_images(train: bool, count: int | None = None) -> Images:
-    """Make ten classes of images that a small network learns about as fast as those of CIFAR-10, always the same ones.
+    """Make ten classes of images, always the same ones, that are somewhat harder for a small network than CIFAR-10.
 
     Each class has 100 smooth periodic colour patterns with a part in common. An image is one pattern, shifted and with
     a random contrast, under pixel noise.

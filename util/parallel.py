@@ -87,7 +87,7 @@ def _cause_of_death(exit_code: int) -> str:
 def _interrupts_held_back() -> Iterator[None]:
     """Let processes that are started here be deaf to interrupts from their first moment on."""
     resource_tracker.ensure_running()  # its start, otherwise a part of the first process's, would lift the block
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the process; this one waits for its interrupts
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the process inherits
     try:
         yield
     finally:

@@ -12,8 +12,8 @@ moment m_l = E[a_l^2], and c_l = E[a_l(p) a_l(p')] for two positions p != p' of 
     m_l, c_l                                               from rho_l, see `block_moments`
 
 The gradient, from output to input, for a standard normal gradient at the network's output and a single sample. With
-the gradient energy G_l = E || dL/dz_l ||^2, C_l output channels, and pi_l the probability that block l passes a gradient
-on (a ReLU passes none where its output is zero; a max pool passes each gradient to exactly one position):
+the gradient energy G_l = E || dL/dz_l ||^2, C_l output channels, and pi_l the probability that block l passes a
+gradient on (a ReLU passes none where its output is zero; a max pool passes each gradient to exactly one position):
 
     G_L = pi_L (number of network outputs)
     G_l = pi_l sigma_{l+1}^2 fan_in_{l+1} G_{l+1}          since each output has fan_in weights
@@ -190,7 +190,7 @@ def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list
         elif isinstance(module, nn.MaxPool2d):
             block.pooled *= math.prod(_pair(module.kernel_size))
     if not layers:
-        raise ValueError(f"the network has no weight layer (Conv2d or Linear), so there is nothing to predict; {SUPPORTED}")
+        raise ValueError(f"the network has no weight layer (Conv2d or Linear), nothing to predict; {SUPPORTED}")
     return input_block, layers, signal.numel()
 
 

@@ -79,5 +79,8 @@ def _epoch(epoch: float) -> str:
 def _table(rows: list[list[str]]) -> str:
     """Align columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                     .rstrip() for row in rows)
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
