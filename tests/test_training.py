@@ -7,7 +7,7 @@ from torch import nn
 from util.data import load, minibatches, synthetic_images
 from util.default_train import default_train
 from util.errors import DivergenceError
-from util.experiment import DEFAULT, INITIALIZED, PRECONDITIONED, Experiment, perform
+from util.experiment import INITIALIZED, PRECONDITIONED, Experiment, perform
 from util.network import Net
 from util.signal_propagation import predict
 from util.static_preconditioned_train import initialize, static_preconditioned_train
