@@ -40,6 +40,12 @@ def sample(net, statistics, input_shape, networks, inputs, seed):
             {name: np.array(values) for name, values in gradients.items()})
 
 
+def gradient_stds(statistics):
+    """Return the predicted standard deviations of the gradients by parameter."""
+    return {f"{layer.name}.{kind}": std for layer in statistics
+            for kind, std in (("weight", layer.weight_gradient_std), ("bias", layer.bias_gradient_std))}
+
+
 def root_mean_square(squares):
     """Return the root of the squares' mean, and its standard error."""
     root = math.sqrt(squares.mean())
@@ -51,11 +57,9 @@ def main():
     statistics = predict(net)
     _, gradients = sample(net, statistics, (3, 32, 32), networks=10_000, inputs=4, seed=0)
     print("| gradient of | predicted | measured | measured / predicted |\n|---|---|---|---|")
-    for layer in statistics:
-        for kind, predicted in (("weight", layer.weight_gradient_std), ("bias", layer.bias_gradient_std)):
-            measured, error = root_mean_square(gradients[f"{layer.name}.{kind}"])
-            print(f"| {layer.name}.{kind} | {predicted:.4f} | {measured:.4f} ± {error:.4f} "
-                  f"| {measured / predicted:.3f} |")
+    for name, predicted in gradient_stds(statistics).items():
+        measured, error = root_mean_square(gradients[name])
+        print(f"| {name} | {predicted:.4f} | {measured:.4f} ± {error:.4f} | {measured / predicted:.3f} |")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from tests.monte_carlo import sample
+from tests.monte_carlo import gradient_stds, sample
 from util.network import Net
 from util.signal_propagation import predict
 from util.static_preconditioned_train import initialize, precondition
@@ -57,11 +57,7 @@ def twins():
     preconditioned.load_state_dict(plain.state_dict())
     statistics = predict(plain)
     precondition(preconditioned, statistics)
-    factors = {}
-    for layer in statistics:
-        factors[f"{layer.name}.weight"] = 1 / layer.weight_gradient_std
-        factors[f"{layer.name}.bias"] = 1 / layer.bias_gradient_std
-    return plain, preconditioned, factors
+    return plain, preconditioned, {name: 1 / std for name, std in gradient_stds(statistics).items()}
 
 
 def test_every_backward_leaves_preconditioned_gradients(twins):

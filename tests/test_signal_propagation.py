@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.monte_carlo import root_mean_square, sample
+from tests.monte_carlo import gradient_stds, root_mean_square, sample
 from util.network import Net
 from util.signal_propagation import block_moments, predict
 
@@ -21,7 +21,7 @@ CHAINS = {
     "convolutions without pooling": (
         nn.Sequential(nn.Conv2d(8, 24, 3), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.ReLU(), nn.Flatten(),
                       nn.Linear(1152, 20)), (8, 10, 10)),
-    "pool of 3, without ReLU": (
+    "pool of 3, and a pool without ReLU": (
         nn.Sequential(nn.Conv2d(6, 16, 3), nn.MaxPool2d(3), nn.ReLU(), nn.Conv2d(16, 32, 2), nn.MaxPool2d(2),
                       nn.Flatten(), nn.Linear(128, 20)), (6, 17, 17)),
     "without bias": (
@@ -45,15 +45,11 @@ def test_monte_carlo(name):
     net, input_shape = CHAINS[name]
     statistics = predict(net, input_shape)
     signals, gradients = sample(net, statistics, input_shape, networks=2500, inputs=4, seed=0)
-    for layer in statistics:
-        predictions = [(1, signals[layer.name])]
-        predictions.append((layer.weight_gradient_std, gradients[f"{layer.name}.weight"]))
-        if f"{layer.name}.bias" in gradients:
-            predictions.append((layer.bias_gradient_std, gradients[f"{layer.name}.bias"]))
-        for predicted, squares in predictions:
-            measured, standard_error = root_mean_square(squares)
-            assert 3 * standard_error < TOLERANCE * predicted, layer.name
-            assert measured == pytest.approx(predicted, rel=TOLERANCE), layer.name
+    predicted = {**{layer.name: 1 for layer in statistics}, **gradient_stds(statistics)}
+    for name, squares in {**signals, **gradients}.items():
+        measured, standard_error = root_mean_square(squares)
+        assert 3 * standard_error < TOLERANCE * predicted[name], name
+        assert measured == pytest.approx(predicted[name], rel=TOLERANCE), name
 
 
 @pytest.mark.parametrize("rho", [0, 0.04, 0.5, 0.99, 0.999999])
@@ -144,7 +140,8 @@ class LinearOfSomeKind(nn.Linear):
     pass
 
 
-REPEATED = nn.Linear(6, 6)
+REPEATED, TIED = nn.Linear(6, 6), nn.Linear(6, 6)
+TIED.weight = REPEATED.weight
 
 
 @pytest.mark.parametrize("chain, input_shape, layer", [
@@ -155,6 +152,7 @@ REPEATED = nn.Linear(6, 6)
     (nn.Sequential(nn.Linear(6, 6), Residual(nn.Linear(6, 6))), (6,), "'1' (Residual)"),
     (nn.Sequential(LinearOfSomeKind(6, 6)), (6,), "'0' (LinearOfSomeKind)"),
     (nn.Sequential(REPEATED, nn.ReLU(), REPEATED), (6,), "'2' (Linear)"),
+    (nn.Sequential(REPEATED, nn.ReLU(), TIED), (6,), "'2' (Linear)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), (3, 8, 8), "'0' (Conv2d)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), (3, 8, 8), "'0' (Conv2d)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, stride=2)), (3, 9, 9), "'1' (MaxPool2d)"),
@@ -164,6 +162,7 @@ REPEATED = nn.Linear(6, 6)
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, ceil_mode=True)), (3, 9, 9), "'1' (MaxPool2d)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, return_indices=True)), (3, 8, 8), "'1' (MaxPool2d)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2)), (3, 8, 8), "'1' (Flatten)"),
+    (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(5)), (3, 8, 8), "'1' (Flatten)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(0)), (3, 8, 8), "'1' (Flatten)"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(6, 5)), (3, 8, 8), "'1' (Linear)"),
     (nn.Sequential(nn.Conv2d(1, 4, 3)), (8, 8), "'0' (Conv2d)"),

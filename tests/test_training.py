@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.monte_carlo import gradient_stds
 from util.data import load, minibatches, synthetic_images
 from util.default_train import default_train
 from util.errors import DivergenceError
@@ -77,12 +78,10 @@ def test_initialization_only_leaves_gradients_untouched(images):
 
     for preconditioned in (False, True):
         trained, _ = static_preconditioned_train(four, STATISTICS, 0.001, 1, 3, ignore, preconditioned)
-        for layer in STATISTICS:
-            for kind, gradient_std in (("weight", layer.weight_gradient_std), ("bias", layer.bias_gradient_std)):
-                name = f"{layer.name}.{kind}"
-                factor = 1 / gradient_std if preconditioned else 1
-                expected = before[name] - 0.001 * factor * net.get_parameter(name).grad
-                torch.testing.assert_close(trained.get_parameter(name).detach(), expected, rtol=1e-5, atol=1e-7)
+        for name, gradient_std in gradient_stds(STATISTICS).items():
+            factor = 1 / gradient_std if preconditioned else 1
+            expected = before[name] - 0.001 * factor * net.get_parameter(name).grad
+            torch.testing.assert_close(trained.get_parameter(name).detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_drift_is_the_weights_standard_deviation_before_and_after_each_epoch(images):

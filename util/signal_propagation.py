@@ -168,20 +168,25 @@ def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list
     """
     input_block = block = _Block()
     layers = []
+    used = set()  # parameters of the layers so far
     signal = next(net.parameters(), torch.empty(0)).new_zeros((1, *input_shape))  # walks along, for its shape only
     for name, module in _chain(net):
         objection = _objection(module, signal)
-        if any(module is layer.module for layer in layers):
-            objection = "it appears twice in the chain, so its gradients add up"
+        if not used.isdisjoint(module.parameters()):
+            objection = "it shares parameters with an earlier layer, so their gradients add up"
         if not objection:
             try:
                 with torch.no_grad():
                     output = module(signal)
-            except RuntimeError:
+            except (IndexError, RuntimeError):
                 objection = f"its input has the shape {tuple(signal.shape[1:])}, which does not fit"
+            else:
+                if isinstance(module, nn.Flatten) and output.shape != (1, signal.numel()):
+                    objection = "it does not flatten each sample wholly"
         if objection:
             raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}): {objection}; {SUPPORTED}")
         signal = output
+        used.update(module.parameters())
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             block = _Block()
             layers.append(_WeightLayer(name, module, block))
@@ -215,8 +220,6 @@ def _objection(module: nn.Module, signal: torch.Tensor) -> str:
         return f"its input has the shape {tuple(signal.shape[1:])} instead of (features,)"
     if kind is nn.Conv2d and module.padding not in ((0, 0), "valid"):
         return "it pads its input, so pre-activations at the border vary less than the others"
-    if kind is nn.Flatten and module(signal).shape != (1, signal.numel()):
-        return "it does not flatten each sample wholly"
     if kind is nn.MaxPool2d:
         if any(stride < kernel for stride, kernel in zip(_pair(module.stride), _pair(module.kernel_size))):
             return "its windows overlap"
