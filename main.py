@@ -4,128 +4,136 @@
 """
 from __future__ import annotations
 
-import os
-import signal
 import sys
+
+from util import program
+
+if __name__ == "__main__":
+    program.begin()  # before the imports, which take seconds
+
+import contextlib
+import time
 from argparse import Namespace
+from functools import partial
+from itertools import product
+from typing import Callable
 
-from util.arguments import parse_arguments
-from util.errors import Failure, UsageError
-from util.parallel import available_cores, run_parallel
+import torch
+
+from util.ablation_train import initialization_only_train, preconditioner_only_train
+from util.command_line import parse_arguments
+from util.comparison import Contender, final_loss, several_rates
+from util.data import DataSet, input_moments, load
+from util.default_train import default_train
+from util.dynamic_preconditioned_train import dynamic_preconditioned_train
+from util.network import Net
+from util.output import archive, check_outputs, figure_format, write_whole
+from util.parallel import run_parallel
+from util.plot import draw, render
+from util.program import Failure
+from util.report import preconditioner_table, result_tables
+from util.signal_propagation import STANDARD, predict
+from util.static_preconditioned_train import static_preconditioned_train
+from util.training import MINIBATCH, TrainingRun, evaluate
+
+METHODS = {
+    "default": default_train,
+    "preconditioned": static_preconditioned_train,
+    "initialization-only": initialization_only_train,
+    "preconditioner-only": preconditioner_only_train,
+    "dynamic": dynamic_preconditioned_train,
+    "dynamic-scale": partial(dynamic_preconditioned_train, follow="scale"),
+    "dynamic-proportions": partial(dynamic_preconditioned_train, follow="proportions"),
+}
 
 
-def demonstrate(arguments: Namespace) -> None:
+def main() -> None:
     """Tell the whole story: data -> network -> statistics -> training -> plot."""
-    # Not at the top: worker processes import this file too, but need neither scipy nor matplotlib.
-    import numpy as np
+    torch.set_num_threads(1)  # minibatches this small do not gain from more, and a forked process could not use them
+    arguments = parse_arguments(METHODS)
+    check_outputs(arguments.output, arguments.save_losses)
+    say = (lambda text: None) if arguments.quiet else program.say
 
-    from util.archive import pack
-    from util.curves import overtaking_epoch
-    from util.data import find
-    from util.default_train import LEARNING_RATE
-    from util.experiment import DEFAULT, INITIALIZED, PRECONDITIONED, Experiment, perform
-    from util.files import whole_file
-    from util.network import Net
-    from util.plot import draw, figure_format
-    from util.signal_propagation import predict
-    from util.summary import drift_table, preconditioner_table, result_table
+    data = load(arguments.dataset, arguments.data_dir, arguments.images, arguments.quiet)
+    if data.warning:
+        program.complain(data.warning, kind="warning")
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    moments = STANDARD if arguments.input_moments == "standard" else input_moments(data.training)
+    statistics = predict(Net(), input_moments=moments)
+    say(f"input moments: {moments[0]:.4f}, {moments[1]:.4f}\n{preconditioner_table(statistics)}\n")
 
-    def say(text: str) -> None:
-        if not arguments.quiet:
-            print(text, flush=True)
-
-    images, steps_per_epoch, smoothing = plan(arguments)
-    source, warning = find(arguments.dataset, arguments.data_dir, arguments.quiet)
-    if warning:
-        print(f"main.py: warning: {warning}", file=sys.stderr, flush=True)
-
-    statistics = predict(Net())
-    say(f"{preconditioner_table(statistics)}\n")
-
-    rates = {DEFAULT: LEARNING_RATE, PRECONDITIONED: arguments.preconditioned_lr}
-    if arguments.ablation:
-        rates[INITIALIZED] = arguments.preconditioned_lr
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    experiments = [
-        Experiment(method, seed, rate, arguments.epochs, source, arguments.data_dir, images, statistics,
-                   name=method.ljust(max(map(len, rates))) + (f"  seed {seed}" if len(seeds) > 1 else ""),
-                   quiet=arguments.quiet)
-        for seed in seeds for method, rate in rates.items()]
-    results = run_parallel(perform, experiments, arguments.jobs)
+    trainings = list(product(seeds, arguments.contenders))
+    results = {}
 
-    by_method = {method: [result for result in results if result.method == method] for method in rates}
-    losses = {method: np.stack([result.run.losses for result in by_method[method]]) for method in rates}
-    overtaking = {method: [overtaking_epoch(default, other, smoothing, steps_per_epoch)
-                           for default, other in zip(losses[DEFAULT], losses[method])]
-                  for method in rates if method != DEFAULT}
-    say(f"\n{result_table(by_method, overtaking)}\n\npreconditioned:\n{drift_table(by_method[PRECONDITIONED])}\n")
+    def save_losses() -> None:
+        if arguments.save_losses:
+            write_whole(arguments.save_losses, archive(results, arguments, data.name))
 
-    title = "CIFAR-10" if source == "cifar10" else "synthetic stand-in, not CIFAR-10"
-    title += (f", seed {seeds[0]}" if len(seeds) == 1 else
-              f", seeds {seeds[0]} to {seeds[-1]} (line: mean; band: ± one standard deviation)")
-    figure = draw({f"{method}, learning rate {rate:g}": losses[method] for method, rate in rates.items()},
-                  title, smoothing, steps_per_epoch)
-    with whole_file(arguments.output) as file:
-        figure.savefig(file, format=figure_format(arguments.output))
-    say(f"wrote {arguments.output}")
-    if arguments.save_losses:
-        with whole_file(arguments.save_losses) as file:
-            np.savez(file, **pack(experiments, results))
-        say(f"wrote {arguments.save_losses}")
+    queued = len(trainings) > arguments.jobs
+    start = time.monotonic()
+    report = (lambda line: None) if queued else say
+    for training, run in run_parallel(partial(perform, arguments, data, moments), trainings, arguments.jobs, report):
+        results[training] = run
+        left = len(trainings) - len(results)
+        with contextlib.suppress(OSError):  # of which the last time, below, tells
+            save_losses()  # so that an interrupt cannot take what is finished
+        if queued:
+            minutes = (time.monotonic() - start) / len(results) * left / 60
+            say(f"{training[1]} seed {training[0]}: training loss {final_loss(run):.3f}, test loss {run.test_loss:.3f}, "
+                f"test accuracy {run.test_accuracy:.1%}; {left} left, about {minutes:.0f} min")
+
+    runs = {contender: [results[seed, contender] for seed in seeds] for contender in arguments.contenders}
+    steps_per_epoch = arguments.images // MINIBATCH
+
+    def save_figure() -> None:
+        figure = draw(runs, title(arguments, data.name), arguments.smoothing, steps_per_epoch)
+        write_whole(arguments.output, render(figure, figure_format(arguments.output)))
+
+    def print_tables() -> None:
+        say(f"\n{result_tables(runs, statistics, arguments.smoothing, steps_per_epoch)}\n")
+
+    failures = []
+    for deliver in (save_losses, save_figure, print_tables):  # each whatever becomes of the others
+        try:
+            deliver()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+    for path in filter(None, (arguments.output, arguments.save_losses)):
+        say(f"wrote {path}")
 
 
-def plan(arguments: Namespace) -> tuple[int, int, int]:
-    """Return the numbers of training images, steps an epoch, and steps to smooth over.
+def perform(arguments: Namespace, data: DataSet, moments: tuple[float, float], training: tuple[int, Contender],
+            report: Callable[[str], None]) -> TrainingRun:
+    """Train and test one network, in a worker process.
 
     Raises:
-        UsageError: if the run that the arguments ask for is impossible, or its results could not be written.
+        Failure: if a loss is not finite, unless it is one of several learning rates' that are compared.
     """
-    from util.data import TRAINING_IMAGES
-    from util.files import check_writable
-    from util.plot import figure_format
-    from util.training import MINIBATCH
-
-    figure_format(arguments.output)
-    check_writable("-o/--output", arguments.output)
-    if arguments.save_losses:
-        check_writable("--save-losses", arguments.save_losses)
-        if os.path.realpath(arguments.save_losses) == os.path.realpath(arguments.output):
-            raise UsageError(f"argument --save-losses: '{arguments.save_losses}' is the figure's file")
-    images = arguments.images or TRAINING_IMAGES
-    if not MINIBATCH <= images <= TRAINING_IMAGES:
-        raise UsageError(f"argument --images: {images} is not from {MINIBATCH} (one minibatch) "
-                         f"to {TRAINING_IMAGES} (all images)")
-    steps_per_epoch = images // MINIBATCH
-    steps = arguments.epochs * steps_per_epoch
-    smoothing = arguments.smoothing or max(1, steps // 25)
-    if smoothing > steps:
-        raise UsageError(f"argument -s/--smoothing: {smoothing} is wider than the run, which has {steps} steps")
-    return images, steps_per_epoch, smoothing
+    torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = False  # for minibatches of 4, oneDNN costs more than it saves
+    seed, contender = training
+    torch.manual_seed(seed)
+    net = Net()
+    label = contender.method + (f"  seed {seed}" if arguments.seeds > 1 else "")
+    run = METHODS[contender.method](net, data.training, moments, contender.learning_rate, arguments.epochs, seed,
+                                    arguments.decay, lambda line: report(f"{label}  {line}"))
+    run.test_loss, run.test_accuracy = evaluate(net, data.test)
+    if run.diverged and not several_rates(arguments.contenders):
+        raise Failure(f"{contender.method}: the training diverged at step {len(run.losses)}, with learning rate "
+                      f"{contender.learning_rate:g} and seed {seed}; a lower learning rate may help")
+    return run
 
 
-def main() -> int:
-    """Run the demo; return its exit code: 0, or 1 after a failure, 2 after wrong usage, 130 after Ctrl-C."""
-    signal.signal(signal.SIGINT, end_at_once)
-    try:
-        demonstrate(parse_arguments(cores=available_cores()))
-        return 0
-    except Failure as failure:
-        problem, exit_code = str(failure), failure.exit_code
-    except (OSError, MemoryError) as error:
-        problem, exit_code = f"{type(error).__name__}: {error}", 1
-    except KeyboardInterrupt:
-        problem, exit_code = "interrupted", 130
-    print(f"main.py: error: {problem}", file=sys.stderr)
-    return exit_code
-
-
-def end_at_once(*_: object) -> None:
-    """End on an interrupt in the middle of an import, which an exception would leave in an odd state."""
-    os.write(2, b"main.py: error: interrupted\n")
-    os._exit(130)
+def title(arguments: Namespace, dataset: str) -> str:
+    """Say what the figure shows."""
+    name = "CIFAR-10" if dataset == "cifar10" else "synthetic data, not CIFAR-10"
+    first, last = arguments.seed, arguments.seed + arguments.seeds - 1
+    seeds = f"seed {first}" if first == last else f"seeds {first} to {last} (line: mean; band: ± one standard deviation)"
+    return f"{name}, {seeds}" + (", learning rates decay linearly to zero" if arguments.decay else "")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(main))

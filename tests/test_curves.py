@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from util.curves import overtaking_epoch, smooth, smoothing_radius
 
+pytestmark = pytest.mark.filterwarnings("error")
 STEPS_PER_EPOCH = 1000
 STEPS = np.arange(2 * STEPS_PER_EPOCH)
 NOISE = 0.4
@@ -81,16 +82,30 @@ def test_equal_curves_are_a_tie():
     assert overtaking(np.zeros(len(STEPS))) == math.inf
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("difference", [-0.1, 0, 0.1])
+def test_the_shortest_runs_have_an_answer(steps, difference):
+    """A single step is no verdict, since nothing tells how noisy it is; two equal differences have no noise."""
+    default = np.full(steps, 2.0, dtype=np.float32)
+    epoch = overtaking_epoch(default, default + np.float32(difference), 1, 1)
+    assert epoch == (0 if steps == 2 and difference > 0 else math.inf)
+
+
 FALSE_GAIN = math.exp(-9 / 2)  # the probability that the docstring of overtaking_epoch states
-FALSE_GAINS = stats.binom.ppf(0.999, 300, FALSE_GAIN)  # of 300 runs; exceeded by chance in 0.1 % of tests
 
 
-def test_noise_around_a_tie_is_not_overtaking():
-    epochs = [overtaking(noise(seed)) for seed in range(300)]
-    assert sum(epoch != math.inf for epoch in epochs) <= FALSE_GAINS
-    assert sum(0 < epoch < math.inf for epoch in epochs) == 0  # it would take two false gains
+@pytest.mark.parametrize("steps, width, runs", [
+    (100, 1, 1000), (100, 2, 1000), (100, 4, 1000), (200, 101, 1000), (2000, 2, 1000), (25_000, 1, 100),
+    (25_000, 1001, 100)])
+def test_noise_around_a_tie_is_not_overtaking(steps, width, runs):
+    """If the stated probability holds, chance fails each of these cases with less than one of 1,000 seeds."""
+    random = np.random.default_rng(0)
+    epochs = [overtaking_epoch(np.zeros(steps), random.standard_normal(steps), width, STEPS_PER_EPOCH)
+              for _ in range(runs)]
+    assert sum(epoch != math.inf for epoch in epochs) <= stats.binom.ppf(0.999, runs, FALSE_GAIN)
 
 
 def test_noise_around_a_tie_after_a_lead_is_not_overtaking():
     lead = np.where(STEPS < 500, -0.5, 0)
-    assert sum(overtaking(lead + noise(seed)) != math.inf for seed in range(300)) <= FALSE_GAINS
+    epochs = [overtaking(lead + noise(seed)) for seed in range(300)]
+    assert sum(epoch != math.inf for epoch in epochs) <= stats.binom.ppf(0.999, 300, FALSE_GAIN)

@@ -1,42 +1,89 @@
-"""The demo from end to end, as a user runs it, on a few synthetic images; and everything that it refuses to do."""
+"""The demo from end to end on a few synthetic images, and whatever may happen to it meanwhile."""
+import functools
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 import main
-from tests.processes import all_end_within
-from util.plot import draw
+import util.data
+from tests.processes import ROOT, all_end_within, forked, live_processes, started
+from util import program
+from util.program import Failure
 
-ROOT = Path(__file__).parent.parent
-QUICK = ["--dataset", "synthetic", "--images", "400"]  # 100 steps an epoch
+TINY = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # 2 steps
+QUICK = ["--dataset", "synthetic", "--images", "80"]  # 20 steps an epoch
+LONG = ["--dataset", "synthetic", "--images", "4000", "-e", "2"]  # 2,000 steps, with a line of progress every 200
+NUMBER = r"\d+\.\d+ ± \d+\.\d+"
 
 
-def start(*arguments, **options):
-    return subprocess.Popen([sys.executable, str(ROOT / "main.py"), *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+def call_main(*arguments):
+    sys.argv = ["main.py", *arguments]
+    return program.run(main.main)
 
 
-def run(*arguments, **options):
-    """Run main.py in a process of its own; return its exit code, output and error output."""
-    process = start(*arguments, **options)
-    output, errors = process.communicate(timeout=90)
-    return process.returncode, output, errors
+@pytest.fixture(scope="module", autouse=True)
+def few_test_images():
+    """They are made once. All of them are in the two runs as a user starts them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(util.data, "TEST_IMAGES", 100)
+        patch.setattr(util.data, "synthetic_images", functools.lru_cache(None)(util.data.synthetic_images))
+        yield
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capfd):
+    """Run main() in this process, in a folder of its own; return the exit code, output and error output."""
+    def run(*arguments):
+        return (call_main(*arguments), *capfd.readouterr())
+
+    handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.chdir(tmp_path)
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def old_figure(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loss.png").write_bytes(b"old")
+    yield
+    assert (tmp_path / "loss.png").read_bytes() == b"old"
+    assert {path.name for path in tmp_path.iterdir()} <= {"loss.png", "losses.npz"}
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    """One seed, two trainings side by side."""
-    folder = tmp_path_factory.mktemp("first")
-    code, output, errors = run(*QUICK, "--jobs", "2", "--save-losses", "losses.npz", cwd=folder)
-    return folder, code, output, errors, np.load(folder / "losses.npz")
+def two_runs(tmp_path_factory):
+    """Two seeds, all trainings at a time; and the same one after the other, in the most unpleasant surroundings."""
+    folder, other_folder = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    (other_folder / "matplotlibrc").write_text("text.usetex: True\nfigure.dpi: 50\nfont.size: 30\nsavefig.dpi: 30\n")
+    command = [sys.executable, str(ROOT / "main.py"), *QUICK, "--seeds", "2", "--save-losses", "losses.npz", "--jobs"]
+    unpleasant = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    with started(*command, "4", cwd=folder, env={**os.environ, "PYTHONIOENCODING": "utf-8"}) as first:
+        with started(*command, "1", cwd=other_folder, env={**os.environ, **unpleasant}) as second:
+            beginning = first.stdout.readline()
+            threads = f"/proc/{first.pid}/task"
+            assert not os.path.exists(threads) or len(os.listdir(threads)) == 1  # others would take signals
+            outputs = [(beginning + first.stdout.read(), first.stderr.read()), second.communicate()]
+            first.wait()
+    return [(folder, process.returncode, *output, np.load(folder / "losses.npz"))
+            for folder, process, output in zip((folder, other_folder), (first, second), outputs)]
+
+
+@pytest.fixture
+def first_run(two_runs):
+    return two_runs[0]
+
+
+@pytest.fixture
+def second_run(two_runs):
+    return two_runs[1]
 
 
 def test_run_succeeds_and_writes_its_files_and_no_others(first_run):
@@ -46,148 +93,176 @@ def test_run_succeeds_and_writes_its_files_and_no_others(first_run):
     assert imread(folder / "loss.png").shape == (600, 960, 4)
 
 
-def test_output_tells_preconditioner_results_drift_and_files(first_run):
-    _, _, output, _, losses = first_run
+def test_output_tells_preconditioner_progress_results_and_files(first_run):
+    output = first_run[2]
+    assert output.startswith("input moments: 1.0000, 0.0000\n")
     assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
     assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
     for method in ("default", "preconditioned"):
-        row = re.search(rf"^{method} +(\d\.\d\d\d) +\d\.\d\d\d +\d+\.\d %.* \d+$", output, re.M)
-        assert row[1] == f"{losses[f'losses_{method}_seed_0'][-20:].mean():.3f}"
-    assert re.search(r"^preconditioned .* (not overtaken|never ahead|\d\.\d\d) ", output, re.M)
-    assert re.search(r"^fc1( +\d\.\d\d\d){2}$", output, re.M)
+        for seed in (0, 1):
+            progress = re.findall(rf"^{method}  seed {seed}  \[(\d), +(\d+)\] loss: \d\.\d\d\d$", output, re.M)
+            assert progress == [(epoch, step) for epoch in "12" for step in ("4", "8", "12", "16", "20")]
+        assert re.search(rf"^{method}=0\.001( +{NUMBER}){{6}} % .*\d$", output, re.M)
+    assert " left" not in output
     assert output.endswith("wrote loss.png\nwrote losses.npz\n")
 
 
 def test_saved_losses_explain_themselves(first_run):
     losses = first_run[-1]
-    names = {"losses_default_seed_0", "losses_preconditioned_seed_0", "learning_rate_default",
-             "learning_rate_preconditioned", "dataset", "images", "epochs", "minibatch", "momentum"}
-    assert set(losses.files) == names
-    for name in ("losses_default_seed_0", "losses_preconditioned_seed_0"):
-        assert losses[name].dtype == np.float32 and losses[name].shape == (200,)
+    curves = {f"losses_{method}_seed_{seed}" for method in ("default", "preconditioned") for seed in (0, 1)}
+    for name in curves:
+        assert losses[name].dtype == np.float32 and losses[name].shape == (40,)
         assert 1.5 < losses[name].mean() < 3
-    settings = {name: losses[name].item() for name in names if not name.startswith("losses_")}
-    assert settings == {"learning_rate_default": 0.001, "learning_rate_preconditioned": 0.001, "dataset": "synthetic",
-                        "images": 400, "epochs": 2, "minibatch": 4, "momentum": 0.9}
+    assert len({losses[name].tobytes() for name in curves}) == 4
+    assert {name: losses[name].item() for name in set(losses.files) - curves} == {
+        "learning_rate_default": 0.001, "learning_rate_preconditioned": 0.001, "dataset": "synthetic", "images": 80,
+        "epochs": 2, "decay": False, "input_moments": "standard", "minibatch": 4, "momentum": 0.9}
 
 
-def test_quiet_run_one_at_a_time_repeats_every_loss(first_run, tmp_path):
-    assert run(*QUICK, "--jobs", "1", "--quiet", "--save-losses", "again.npz", cwd=tmp_path) == (0, "", "")
-    again = np.load(tmp_path / "again.npz")
-    for name in first_run[-1].files:
-        assert np.array_equal(again[name], first_run[-1][name]), name
-    assert (tmp_path / "loss.png").read_bytes() == (first_run[0] / "loss.png").read_bytes()
-
-
-def test_seed_among_others_repeats_every_loss(first_run, tmp_path):
-    """More trainings than processes, and the ablation."""
-    code, output, errors = run(*QUICK, "--seeds", "2", "--ablation", "--jobs", "2",
-                               "-o", "figure.svg", "--save-losses", "losses.npz", cwd=tmp_path)
+def test_surroundings_do_not_matter(first_run, second_run):
+    """Nor does the number of jobs. A terminal that knows ASCII only shows what it can."""
+    folder, code, output, errors, losses = second_run
     assert (code, errors) == (0, "")
-    losses = np.load(tmp_path / "losses.npz")
-    for name in first_run[-1].files:
+    assert output.isascii()
+    assert re.search("^default=0.001( +%s){6}" % NUMBER.replace("±", r"\?"), output, re.M)
+    assert sorted(losses.files) == sorted(first_run[-1].files)
+    for name in losses.files:
         assert np.array_equal(losses[name], first_run[-1][name]), name
-    runs = [losses[name] for name in losses.files if name.startswith("losses_")]
-    assert len(runs) == 6 and len({run.tobytes() for run in runs}) == 6
-    number = r"\d+\.\d+ ± \d+\.\d+"
-    for method in ("default", "preconditioned", "initialization only"):
-        assert re.search(rf"^{method} +{number} +{number} +{number} %.* \d+ ± \d+$", output, re.M)
-    assert re.search(r"^fc1( +\d\.\d\d\d ± \d\.\d\d\d){2}$", output, re.M)
-    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+    assert (folder / "loss.png").read_bytes() == (first_run[0] / "loss.png").read_bytes()
 
 
-def test_divergence_stops_everything(tmp_path):
-    (tmp_path / "loss.png").write_bytes(b"old")
-    code, output, errors = run(*QUICK, "-e", "1000", "--preconditioned-lr", "1e9", "-q", cwd=tmp_path)
+def test_more_trainings_than_jobs_have_a_line_each_when_they_are_finished(second_run):
+    lines = re.findall(r"^(\S+) seed (\d): training loss \d\.\d{3}, test loss \d\.\d{3}, test accuracy \d+\.\d%; "
+                       r"(\d) left, about \d+ min$", second_run[2], re.M)
+    assert lines == [("default=0.001", "0", "3"), ("preconditioned=0.001", "0", "2"), ("default=0.001", "1", "1"),
+                     ("preconditioned=0.001", "1", "0")]
+    assert "] loss:" not in second_run[2]
+
+
+def test_learning_rate_that_diverges_is_a_row_in_a_sweep(run, first_run, tmp_path):
+    """And nothing beside a training changes its losses."""
+    code, output, errors = run(*QUICK, "preconditioned", "default=1e9,0.001", "--seed", "1", "initialization-only",
+                               "--jobs", "2", "-o", "sweep.png", "--save-losses", "sweep.npz")
+    assert (code, errors) == (0, "")
+    assert re.search(r"^default=1e\+09 +diverged at step \d+ *$", output, re.M)
+    assert re.search(r"^default=0\.001 \* +\d\.\d\d\d ", output, re.M)
+    losses = np.load(tmp_path / "sweep.npz")
+    assert not np.isfinite(losses["losses_default=1e+09_seed_1"][-1])
+    for name, same in (("preconditioned", "preconditioned"), ("default=0.001", "default")):
+        assert np.array_equal(losses[f"losses_{name}_seed_1"], first_run[-1][f"losses_{same}_seed_1"])
+    assert imread(tmp_path / "sweep.png").shape == (600, 1680, 4)
+
+
+def test_decay_and_moments_of_the_images(run, first_run, tmp_path):
+    code, output, errors = run(*QUICK, "default", "preconditioned", "--decay", "--input-moments", "images",
+                               "--save-losses", "losses.npz")
+    assert (code, errors) == (0, "")
+    second, cross = map(float, re.match(r"input moments: (\d\.\d{4}), (\d\.\d{4})\n", output).groups())
+    assert 0.01 < cross < second < 0.5
+    losses = np.load(tmp_path / "losses.npz")
+    assert losses["decay"].item() is True and losses["input_moments"].item() == "images"
+    decayed, constant = (each["losses_default_seed_0"] for each in (losses, first_run[-1]))
+    assert np.array_equal(decayed[:2], constant[:2]) and not np.isclose(decayed[2], constant[2], atol=0, rtol=1e-7)
+    assert losses["losses_preconditioned_seed_0"][0] != first_run[-1]["losses_preconditioned_seed_0"][0]
+
+
+def test_training_that_diverges_ends_the_run(run, old_figure):
+    code, output, errors = run(*LONG, "default", "preconditioned=1e9", "--jobs", "2", "-q")
     assert (code, output) == (1, "")
-    assert re.fullmatch(r"main\.py: error: preconditioned: the loss became (nan|inf) at step \d+ of epoch 1, "
-                        r"with learning rate 1e\+09 and seed 0; a lower learning rate may help\n", errors)
-    assert (tmp_path / "loss.png").read_bytes() == b"old"
+    assert re.fullmatch(r"main\.py: error: preconditioned: the training diverged at step \d+, with learning rate "
+                        r"1e\+09 and seed 0; a lower learning rate may help\n", errors)
 
 
-@pytest.mark.parametrize("moment", ["import", "training"])
-@pytest.mark.parametrize("whole_group", [True, False], ids=["from the terminal", "to the main process only"])
-def test_interrupt(tmp_path, moment, whole_group):
-    (tmp_path / "loss.png").write_bytes(b"old")
-    process = start("--dataset", "synthetic", "--images", "8000", "--epochs", "1000", cwd=tmp_path)
-    if moment == "training":
-        next(line for line in process.stdout if line.startswith("fc3"))  # the end of the table before the training
-        time.sleep(3)
-    else:
-        time.sleep(0.5)
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-    assert all_end_within(2, process.pid)
-    _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "main.py: error: interrupted\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
-    assert (tmp_path / "loss.png").read_bytes() == b"old"
+@pytest.mark.parametrize("broken", ["archive", "draw", "result_tables"])
+def test_each_result_is_delivered_whatever_becomes_of_the_others(run, tmp_path, monkeypatch, broken):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(main, broken, fail)
+    code, output, errors = run(*TINY, "--save-losses", "losses.npz")
+    assert (code, errors) == (1, "main.py: error: OSError: [Errno 28] No space left on device\n")
+    assert ("test accuracy" in output) == (broken != "result_tables")
+    delivered = {"archive": ["loss.png"], "draw": ["losses.npz"], "result_tables": ["loss.png", "losses.npz"]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == delivered[broken]
 
 
-@pytest.fixture
-def refusal(monkeypatch, capsys, tmp_path):
-    """Call main() in this process with arguments that it refuses; return its exit code and the one line it prints."""
-    def training(*_):
-        raise AssertionError("the training began")
-
-    monkeypatch.setattr("main.run_parallel", training)
-    monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGINT)
-
-    def refuse(*arguments):
-        monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
-        code = main.main()
-        output, errors = capsys.readouterr()
-        assert output == ""
-        assert re.fullmatch(r"main\.py: error: .+\n", errors)
-        return code, errors
-
-    yield refuse
-    signal.signal(signal.SIGINT, handler)
+def test_fault_in_the_drawing_takes_no_other_result(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(main, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(*TINY, "--save-losses", "losses.npz")
+    assert "test accuracy" in capfd.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["losses.npz"]
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan", "inf", "two", ""])
-@pytest.mark.parametrize("option", ["--epochs", "--images", "--smoothing", "--jobs", "--seeds"])
-def test_counts_must_be_positive_whole_numbers(refusal, option, value):
-    code, error = refusal(option + "=" + value)
-    assert code == 2
-    assert option in error and f"'{value}' is not a whole number" in error
-
-
-@pytest.mark.parametrize("value", ["0", "-0.001", "nan", "inf", "-inf", "1e999", "fast", ""])
-def test_learning_rate_must_be_positive_and_finite(refusal, value):
-    code, error = refusal("--preconditioned-lr=" + value)
-    assert code == 2
-    assert "--preconditioned-lr" in error and f"'{value}' is not a positive, finite number" in error
-
-
-@pytest.mark.parametrize("value", ["-1", "0.5", "x", str(2**32)])
-def test_seed_must_be_a_whole_number(refusal, value):
-    code, error = refusal("--seed=" + value)
-    assert code == 2 and "--seed" in error
-
-
-@pytest.mark.parametrize("arguments, error", [
-    (["--dataset", "mnist"], "invalid choice: 'mnist'"),
-    (["--colour"], "unrecognized arguments: --colour"),
-    (["--images", "50001"], "--images: 50001 is not from 4 .* to 50000"),
-    (["--images", "3"], "--images: 3 is not from 4 .* to 50000"),
-    (["--images", "400", "--smoothing", "201"], "--smoothing: 201 is wider than the run, which has 200 steps"),
-    (["--output", "missing/loss.png"], "--output: cannot write 'missing/loss.png': No such file or directory"),
-    (["--output", "loss.jpeg2000"], "--output: 'loss.jpeg2000' does not end in a known figure format"),
-    (["--output", "loss"], "--output: 'loss' does not end in a known figure format"),
-    (["--output", "folder.png"], "--output: cannot write 'folder.png': it is a folder"),
-    (["--save-losses", "missing/losses.npz"], "--save-losses: cannot write .*: No such file or directory"),
-    (["--save-losses", "folder.png"], "--save-losses: cannot write 'folder.png': it is a folder"),
-    (["--save-losses", "./loss.png"], "--save-losses: './loss.png' is the figure's file"),
+@pytest.mark.parametrize("number, code, word, send", [
+    (signal.SIGINT, 130, "interrupted", os.killpg),  # from the terminal
+    (signal.SIGTERM, 143, "terminated", os.kill),
 ])
-def test_wrong_usage(refusal, tmp_path, arguments, error):
-    (tmp_path / "folder.png").mkdir()
-    (tmp_path / "loss.png").write_bytes(b"old")
-    code, line = refusal("--dataset", "synthetic", *arguments)
-    assert code == 2
-    assert re.search(error, line)
-    assert (tmp_path / "loss.png").read_bytes() == b"old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png", "loss.png"]
+def test_signals_during_training(old_figure, number, code, word, send):
+    with forked(call_main, *LONG) as process:
+        next(line for line in process.stdout if "] loss:" in line)
+        assert len(live_processes(process.pid)) > 1
+        for _ in range(5):
+            send(process.pid, number)
+        assert all_end_within(2, process.pid)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
+
+
+def test_killed_worker(old_figure):
+    with forked(call_main, *LONG) as process:
+        next(line for line in process.stdout if "] loss:" in line)
+        os.kill(max(set(live_processes(process.pid)) - {process.pid}), signal.SIGKILL)
+        _, errors = process.communicate()
+        assert live_processes(process.pid) == []
+    assert process.returncode == 1
+    assert re.fullmatch(r"main\.py: error: a worker process was killed from outside by signal 9, .*\n", errors)
+
+
+@pytest.mark.parametrize("step, number_of_call", [("archive", 3), ("draw", 1), ("render", 1)])
+def test_interrupt_while_results_are_written(old_figure, monkeypatch, tmp_path, step, number_of_call):
+    """Losses are first written as each of the two trainings ends."""
+    calls = []
+    original = getattr(main, step)
+
+    def interrupt(*arguments):
+        calls.append(arguments)
+        if len(calls) == number_of_call:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(main, step, interrupt)
+    with forked(call_main, *TINY, "--save-losses", "losses.npz") as process:
+        output, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "main.py: error: interrupted\n")
+    assert "test accuracy" not in output
+    assert {"losses_default_seed_0", "losses_preconditioned_seed_0"} < set(np.load(tmp_path / "losses.npz").files)
+
+
+def test_interrupted_sweep_keeps_what_is_finished(old_figure, tmp_path):
+    with forked(call_main, *TINY, "default", "--seeds", "10000", "--jobs", "1", "--save-losses",
+                "losses.npz") as process:
+        finished = [line for line, _ in zip((line for line in process.stdout if " left" in line), range(2))]
+        os.killpg(process.pid, signal.SIGINT)
+        assert all_end_within(2, process.pid)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "main.py: error: interrupted\n")
+    assert [line.split(":")[0] for line in finished] == ["default=0.001 seed 0", "default=0.001 seed 1"]
+    losses = np.load(tmp_path / "losses.npz")
+    assert {"losses_default_seed_0", "losses_default_seed_1"} < set(losses.files)
+    assert losses["losses_default_seed_1"].shape == (2,)
+
+
+def test_finished_training_is_saved_before_it_is_told(run, monkeypatch, tmp_path):
+    """Even if nobody reads the output any more."""
+    def say(text):
+        if " left" in text:
+            raise Failure("cannot write")
+
+    monkeypatch.setattr(program, "say", say)
+    assert run(*TINY, "--jobs", "1", "--save-losses", "losses.npz") == (1, "", "main.py: error: cannot write\n")
+    assert "losses_default_seed_0" in np.load(tmp_path / "losses.npz").files
 
 
 @pytest.fixture
@@ -195,34 +270,23 @@ def unreachable(monkeypatch):
     monkeypatch.setattr("torchvision.datasets.CIFAR10.url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
 
 
-def test_cifar10_that_cannot_be_had_is_a_failure(refusal, unreachable):
-    code, error = refusal("--dataset", "cifar10")
-    assert code == 1
-    assert "cannot be downloaded" in error
+def test_cifar10_that_cannot_be_had_is_a_failure(run, unreachable):
+    code, output, errors = run("--dataset", "cifar10", "-q")
+    assert (code, output) == (1, "")
+    assert re.fullmatch(r"main\.py: error: CIFAR-10 is not in 'data' and cannot be downloaded .*\n", errors)
 
 
-def test_fallback_is_loud(unreachable, monkeypatch, tmp_path, capsys):
+def test_fallback_is_loud(run, unreachable, monkeypatch):
     """Also when quiet: a warning, and the figure's title."""
     titles = []
 
-    def draw_and_note_title(curves, title, *rest):
+    def draw_and_note_title(runs, title, *rest):
         titles.append(title)
-        return draw(curves, title, *rest)
+        return draw(runs, title, *rest)
 
-    monkeypatch.setattr("util.plot.draw", draw_and_note_title)
-    monkeypatch.setattr("main.run_parallel", lambda perform, experiments, jobs: [perform(e) for e in experiments])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["main.py", "--images", "40", "--quiet"])
-    assert main.main() == 0
-    output, errors = capsys.readouterr()
-    assert output == ""
+    draw = main.draw
+    monkeypatch.setattr(main, "draw", draw_and_note_title)
+    code, output, errors = run("--images", "8", "--quiet")
+    assert (code, output) == (0, "")
     assert re.fullmatch(r"main\.py: warning: CIFAR-10 is not in 'data' and cannot be downloaded .*\n", errors)
-    assert titles == ["synthetic stand-in, not CIFAR-10, seed 0"]
-
-
-def test_help_shows_every_default():
-    code, output, errors = run("--help")
-    assert (code, errors) == (0, "")
-    options = re.findall(r"^  (?:-\w[^-]*, )?(--[\w-]+)", output, re.M)
-    assert len(options) == 14
-    assert output.count("(default:") == len(options) - 1  # all but --help
+    assert titles == ["synthetic data, not CIFAR-10, seed 0"]

@@ -1,52 +1,61 @@
-"""The pool of worker processes: order, results, failures and deaths."""
+"""The worker processes: results, failures and deaths, and that none is left behind."""
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+from functools import partial
 
 import pytest
+import torch
 
-from tests.processes import all_end_within, live_processes
-from util.errors import UsageError, WorkerError
-from util.parallel import run_parallel
+from tests.processes import all_end_within, forked, live_processes
+from util import parallel, program
+from util.parallel import START_METHOD, run_parallel
+from util.program import Failure, UsageError
 
-
-def square(number):
-    return number * number, os.getpid()
-
-
-def count_company(folder):
-    """Return how many processes are in here at a time, this one included."""
-    mark = Path(folder, str(os.getpid()))
-    mark.touch()
-    time.sleep(0.3)
-    company = len(list(Path(folder).iterdir()))
-    mark.unlink()
-    return company
+CONTEXT = multiprocessing.get_context(START_METHOD)
 
 
-def fail_or_sleep(seconds):
-    if seconds == 0:
-        raise UsageError("zero")
-    time.sleep(seconds)
+def meet(barrier, task, report):
+    """Wait until as many workers are here as the barrier asks for."""
+    barrier.wait(timeout=60)
+    return os.getpid()
 
 
-def die_or_sleep(seconds):
-    if seconds == 0:
+def wait_for(event, task, report):
+    if task == "slow":
+        event.wait(timeout=60)
+
+
+def tell(task, report):
+    report(f"{task} begins")
+    report(f"{task} ends")
+
+
+def fail_or_wait(task, report):
+    if isinstance(task, Exception):
+        raise task
+    signal.pause()
+
+
+def die_or_wait(task, report):
+    if task == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(seconds)
+    signal.pause()
 
 
-def interrupts_are_held_back(_):
-    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+def blocked_signals(task, report):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def tell_and_sleep(seconds):
-    print("working\n", end="", flush=True)
-    time.sleep(seconds)
+def mark_or_wait(tensor, task, report):
+    if task > 1:
+        report("waiting")
+        signal.pause()
+    tensor[task] = 1
+
+
+def outcomes(function, tasks, processes, report=None):
+    return list(run_parallel(function, tasks, processes, report))
 
 
 @pytest.fixture(autouse=True)
@@ -56,48 +65,136 @@ def no_worker_is_left_behind():
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_no_more_processes_at_a_time_than_asked_for(processes, tmp_path):
-    most = max(run_parallel(count_company, [str(tmp_path)] * 4, processes))
-    assert most <= processes
-    assert processes == 1 or most > 1
+def test_so_many_processes_work_at_a_time_and_serve_several_tasks(processes):
+    results = outcomes(partial(meet, CONTEXT.Barrier(processes)), range(6), processes)
+    assert sorted(task for task, _ in results) == [0, 1, 2, 3, 4, 5]
+    workers = {worker for _, worker in results}
+    assert len(workers) == processes and os.getpid() not in workers
 
 
-@pytest.mark.parametrize("processes", [1, 2, 9])
-def test_results_come_in_the_order_of_the_tasks(processes):
-    results = run_parallel(square, range(5), processes)
-    assert [number for number, _ in results] == [0, 1, 4, 9, 16]
-    assert len({os.getpid(), *(worker for _, worker in results)}) == 6
+def test_no_more_processes_than_tasks():
+    results = outcomes(partial(meet, CONTEXT.Barrier(2)), [0, 1], 9)
+    assert len({worker for _, worker in results}) == 2
 
 
-def test_first_failure_ends_all():
-    with pytest.raises(UsageError, match="zero"):
-        run_parallel(fail_or_sleep, [3600, 0], 2)
+def test_results_come_as_they_are_finished():
+    event = CONTEXT.Event()
+    results = run_parallel(partial(wait_for, event), ["slow", "quick", "quicker"], 2, None)
+    assert [next(results), next(results)] == [("quick", None), ("quicker", None)]
+    event.set()
+    assert list(results) == [("slow", None)]
 
 
-@pytest.mark.parametrize("tasks", [[3600, 0], [0, 3600], [0], [0, 0, 0]])
-def test_killed_worker_is_a_failure(tasks):
-    with pytest.raises(WorkerError, match="killed from outside by signal 9, .*memory.*--jobs"):
-        run_parallel(die_or_sleep, tasks, 2)
+def test_lines_are_passed_on():
+    lines = []
+    assert outcomes(tell, ["first", "second"], 1, lines.append) == [("first", None), ("second", None)]
+    assert lines == ["first begins", "first ends", "second begins", "second ends"]
+
+
+@pytest.mark.parametrize("error", [UsageError("a"), OSError(28, "a"), MemoryError("a")])
+def test_first_failure_ends_all(error):
+    with pytest.raises(type(error), match="a"):
+        outcomes(fail_or_wait, ["wait", error, "wait"], 2)
 
 
 def test_unexpected_exception_ends_all_with_a_traceback(capfd):
-    with pytest.raises(WorkerError, match="exit code 1 instead of a result"):
-        run_parallel(int, ["3600", "no number"], 2)
-    assert "ValueError: invalid literal" in capfd.readouterr().err
+    with pytest.raises(Failure, match="exit code 1 instead of a result"):
+        outcomes(fail_or_wait, ["wait", ZeroDivisionError("the reason")], 2)
+    assert capfd.readouterr().err.endswith("ZeroDivisionError: the reason\n")
+
+
+@pytest.mark.parametrize("tasks", [["wait", "die"], ["die", "wait"], ["die"], ["die", "die", "die"]])
+def test_killed_worker_is_a_failure(tasks):
+    with pytest.raises(Failure, match="killed from outside by signal 9, .*memory.*--jobs"):
+        outcomes(die_or_wait, tasks, 2)
+
+
+def test_worker_killed_between_two_tasks_is_a_failure(monkeypatch):
+    def wait_and_kill(pipes):
+        ready = wait(pipes)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        return ready
+
+    wait = parallel.connection.wait
+    monkeypatch.setattr(parallel.connection, "wait", wait_and_kill)
+    with pytest.raises(Failure, match="killed from outside by signal 9"):
+        outcomes(blocked_signals, ["first", "second"], 1)
+
+
+def test_results_that_nobody_wants_any_more_end_all():
+    event = CONTEXT.Event()
+    results = run_parallel(partial(wait_for, event), ["slow", "quick"], 2, None)
+    assert next(results) == ("quick", None)
+    results.close()
 
 
 def test_workers_leave_interrupts_to_the_parent():
-    assert run_parallel(interrupts_are_held_back, [None, None], 1) == [True, True]
-    assert not interrupts_are_held_back(None)
+    (_, blocked), = outcomes(blocked_signals, [None], 1)
+    assert signal.SIGINT in blocked and signal.SIGTERM not in blocked
+    assert blocked_signals(None, None) == set()
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_do_not_outlive_the_parent(end):
-    script = "from tests.test_parallel import *; run_parallel(tell_and_sleep, [3600, 3600], 2)"
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, start_new_session=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert [parent.stdout.readline() for _ in range(2)] == ["working\n", "working\n"]
-    assert len(live_processes(parent.pid)) >= 3
-    parent.send_signal(end)
-    assert all_end_within(2, parent.pid)
-    parent.communicate()
+def work_for_ever():
+    return program.run(lambda: outcomes(mark_or_wait_for_ever, [2, 3], 2, program.say))
+
+
+def mark_or_wait_for_ever(task, report):
+    mark_or_wait(None, task, report)
+
+
+def test_workers_do_not_outlive_a_killed_parent():
+    with forked(work_for_ever) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["waiting\n", "waiting\n"]
+        assert len(live_processes(process.pid)) == 3
+        os.kill(process.pid, signal.SIGKILL)
+        assert all_end_within(2, process.pid)
+
+
+def work_and_interrupt_all_at_the_start():
+    def interrupt_and_begin(worker, *arguments, **options):
+        for _ in range(3):
+            os.killpg(0, signal.SIGINT)
+        return begin(worker, *arguments, **options)
+
+    begin = multiprocessing.process.BaseProcess._bootstrap  # what a new process calls first
+    multiprocessing.process.BaseProcess._bootstrap = interrupt_and_begin
+    parallel.START_METHOD = "fork"
+    return work_for_ever()
+
+
+def test_interrupt_while_workers_start():
+    with forked(work_and_interrupt_all_at_the_start) as process:
+        assert process.communicate() == ("", "main.py: error: interrupted\n")
+        assert process.returncode == 130
+        assert live_processes(process.pid) == []
+
+
+def spawn_a_worker():
+    def start_and_tell(worker):
+        start(worker)
+        program.say(f"interrupts are held back: {signal.SIGINT in blocked_signals(None, None)}")
+
+    start = multiprocessing.process.BaseProcess.start
+    multiprocessing.process.BaseProcess.start = start_and_tell
+    parallel.START_METHOD = "spawn"
+    marks = torch.zeros(2)
+
+    def main():
+        for task, _ in run_parallel(partial(mark_or_wait, marks), [0, 1, 2], 1, program.say):
+            program.say(f"{task} is finished: {marks[task]:.0f}")
+
+    return program.run(main)
+
+
+def test_worker_that_starts_from_scratch():
+    """As on macOS: it shares tensors with its parent, and is ended as quickly."""
+    with forked(spawn_a_worker) as process:
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert lines == ["interrupts are held back: True\n", "0 is finished: 1\n", "1 is finished: 1\n", "waiting\n"]
+        for _ in range(5):
+            os.killpg(process.pid, signal.SIGINT)
+        assert all_end_within(2, process.pid)
+        assert process.communicate() == ("", "main.py: error: interrupted\n")
+    assert process.returncode == 130

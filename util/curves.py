@@ -39,10 +39,11 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
     Let D be the difference of the two smoothed curves, other minus default, and S its running sum over the steps. The
     other run gains on the default run until S is smallest; from there on, the default run gains. That step is the
     overtaking: where D crosses zero once, it is the crossing, and where noise makes D cross zero several times, the
-    crossing that balances them all. A gain counts if it exceeds three standard errors of a sum of as many steps, the
-    standard error of one step being the scatter of the unsmoothed difference about D. Between two equally good runs,
-    either gain does so with a probability of exp(-9/2) = 1.1 % at most: a random walk seen from its minimum is a
-    Brownian meander, whose end is Rayleigh distributed (Durrett, Iglehart and Miller, 1977).
+    crossing that balances them all. A gain counts if it exceeds three standard errors of a sum of as many steps. The
+    standard error of one step is taken from the unsmoothed difference, as half the mean square of its successive
+    differences, which the trend does not inflate (von Neumann, 1941). Between two equally good runs, either gain counts
+    with a probability of exp(-9/2) = 1.1 %: a random walk seen from its minimum is a Brownian meander, whose end is
+    Rayleigh distributed (Durrett, Iglehart and Miller, 1977).
 
     Args:
         default, other: (steps,) floats, the two runs' raw losses.
@@ -56,7 +57,9 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
     difference = other.astype(np.float64) - default
     smoothed = smooth(difference, width)
     radius = smoothing_radius(width)
-    noise = (difference[radius:len(difference) - radius] - smoothed).std()
+    if len(difference) < 2:
+        return math.inf  # a single step does not tell a gain from noise
+    noise = math.sqrt(np.mean(np.diff(difference) ** 2) / 2)
     running_sum = np.concatenate([[0.0], np.cumsum(smoothed)])
     turn = int(running_sum.argmin())
     gain_before, gain_after = -running_sum[turn], running_sum[-1] - running_sum[turn]

@@ -3,23 +3,15 @@ from __future__ import annotations
 
 from typing import Callable
 
-import torch
-
 from util.data import Images
 from util.network import Net
-from util.training import Run, train
-
-LEARNING_RATE = 0.001  # per minibatch, as in the tutorial
+from util.training import TrainingRun, train
 
 
-def default_train(images: Images, epochs: int, seed: int, report: Callable[[str], None]) -> tuple[Net, Run]:
-    """Train the tutorial's network as the tutorial does.
+def default_train(net: Net, images: Images, input_moments: tuple[float, float], learning_rate: float, epochs: int,
+                  seed: int, decay: bool, report: Callable[[str], None]) -> TrainingRun:
+    """Train a network as the tutorial does, from the parameters that PyTorch gave it.
 
-    Args and errors: as of `util.training.train`; `seed` also seeds the global generator that draws the parameters.
-
-    Returns:
-        The trained network and the record of its training.
+    Args and returns: as of `util.training.train`.
     """
-    torch.manual_seed(seed)
-    net = Net()
-    return net, train(net, images, LEARNING_RATE, epochs, seed, report)
+    return train(net, images, (), input_moments, learning_rate, epochs, seed, decay, report)

@@ -2,14 +2,20 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import sys
 import threading
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, parent_process, resource_tracker
 from typing import Any, Callable, Iterator, Sequence
 
-from util.errors import Failure, WorkerError
+from torch import multiprocessing  # moves tensors into shared memory where it cannot share all memory, see below
+
+from util.program import Failure, signals_held_back
+
+# A forked process has everything from the start: the imports, and the images, in the same memory. Elsewhere than on
+# Linux, the system's own libraries may not survive that, so a process is started from scratch.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 
 def available_cores() -> int:
@@ -17,62 +23,88 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_parallel(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> list[Any]:
-    """Call `function` on each task in a process of its own, so many at a time; return the results in the tasks' order.
+def run_parallel(function: Callable[[Any, Callable[[str], None]], Any], tasks: Sequence[Any], processes: int,
+                 report: Callable[[str], None]) -> Iterator[tuple[Any, Any]]:
+    """Call `function(task, report)` on each task in worker processes; yield (task, result) as they are finished.
 
-    The function, tasks and results must be picklable. The first task to fail ends all others at once, as an interrupt
-    (Ctrl-C) of this process does; the workers themselves do not notice interrupts.
+    The first task to fail ends all others at once, as an interrupt (Ctrl-C) of this process does; the workers
+    themselves do not notice interrupts, and end when this process has ended in whatever way.
 
-    Not concurrent.futures.ProcessPoolExecutor: it may wait for ever if a worker is killed soon after its start.
+    Args:
+        function: takes a task and a function that passes a line of text on to `report` in this process. It, tasks and
+            results must be picklable.
+        processes: how many work at a time. This process must not have started threads that compute.
+        report: takes the lines.
 
     Raises:
-        WorkerError: if a worker ends without a result.
+        Failure: if a worker ends without a result.
         Failure, OSError, MemoryError: what `function` raised, if it did.
     """
-    context = multiprocessing.get_context("spawn")
-    results = [None] * len(tasks)
-    waiting = list(enumerate(tasks))
-    running = {}
+    context = multiprocessing.get_context(START_METHOD)
+    waiting = list(tasks)[::-1]
+    busy = {}
+    workers = []
+
+    def assign(worker: multiprocessing.Process, pipe: connection.Connection) -> None:
+        busy[pipe] = worker, waiting.pop()
+        with contextlib.suppress(ConnectionError):  # of which the next reading tells
+            pipe.send(busy[pipe][1])
+
+    if START_METHOD == "spawn":
+        resource_tracker.ensure_running()  # a part of the first start otherwise, where it lets signals through
     try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                index, task = waiting.pop(0)
-                receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=_work, args=(function, task, sender))
-                with _interrupts_held_back():
-                    worker.start()
-                sender.close()  # the worker's copy is now the only one, so its end is the pipe's end
-                running[receiver] = index, worker
-            for receiver in connection.wait(list(running)):
-                index, worker = running.pop(receiver)
+        for _ in range(min(processes, len(tasks))):
+            here, there = context.Pipe()
+            worker = context.Process(target=_work, args=(function, there), daemon=True)
+            with signals_held_back():  # which the worker inherits, deaf from its first moment on
+                worker.start()
+                workers.append(worker)
+            there.close()  # the worker's copy is now the only one, so its end is the pipe's end
+            assign(worker, here)
+        while busy:
+            for here in connection.wait(list(busy)):
+                worker, task = busy[here]
                 try:
-                    failure, results[index] = receiver.recv()
+                    kind, content = here.recv()
                 except (EOFError, OSError):
                     worker.join()
-                    raise WorkerError(_cause_of_death(worker.exitcode)) from None
-                if failure:
-                    raise failure
-                worker.join()
-        return results
+                    raise Failure(_cause_of_death(worker.exitcode)) from None
+                if kind == "line":
+                    report(content)
+                elif kind == "failure":
+                    raise content
+                else:
+                    del busy[here]
+                    if waiting:
+                        assign(worker, here)
+                    yield task, content
     finally:
-        for worker in multiprocessing.active_children():
+        for worker in workers:
             worker.kill()
+        for worker in workers:
             worker.join()
 
 
-def _work(function: Callable[[Any], Any], task: Any, sender: connection.Connection) -> None:
+def _work(function: Callable, pipe: connection.Connection) -> None:
     """Be a worker process. An unexpected exception ends it with a traceback."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        outcome = None, function(task)
-    except (Failure, OSError, MemoryError) as error:
-        outcome = error, None
-    sender.send(outcome)
+        while True:
+            task = pipe.recv()
+            try:
+                outcome = "result", function(task, lambda line: pipe.send(("line", line)))
+            except (Failure, OSError, MemoryError) as error:
+                outcome = "failure", error
+            pipe.send(outcome)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # there is no parent any more
 
 
 def _end_with_parent() -> None:
     """End this process when its parent has ended, in whatever way that came about."""
-    multiprocessing.parent_process().join()
+    parent_process().join()
     os._exit(1)
 
 
@@ -81,14 +113,3 @@ def _cause_of_death(exit_code: int) -> str:
         return (f"a worker process was killed from outside by signal {-exit_code}, perhaps because memory ran out; "
                 "try again with a lower --jobs")
     return f"a worker process ended with exit code {exit_code} instead of a result; its own message says why"
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let processes that are started here be deaf to interrupts from their first moment on."""
-    resource_tracker.ensure_running()  # its start, otherwise a part of the first process's, would lift the block
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the process inherits
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -2,51 +2,79 @@
 
 The network is a chain of weight layers l = 1..L (`Conv2d`, `Linear`), each followed by an activation block: any mixture
 of ReLU, max pool and flatten, possibly none. z_l is the output of weight layer l (its pre-activations), a_l that of its
-block, a_0 the network's input. Inputs are independent N(0, 1), weights N(0, sigma_l^2), biases N(0, beta^2).
+block, a_0 the network's input. Weights are independent N(0, sigma_l^2), biases independent N(0, beta_l^2).
 
 The signal, from input to output. Two moments over the random network and its random input are tracked: the second
-moment m_l = E[a_l^2], and c_l = E[a_l(p) a_l(p')] for two positions p != p' of one channel; m_0 = 1 and c_0 = 0.
+moment m_l = E[a_l^2], and the cross moment c_l = E[a_l(p) a_l(p')] for two positions p != p' of one channel. Those of
+the input are given: m_0 = 1 and c_0 = 0 if it is white noise.
 
-    sigma_l^2 = (1 - beta^2) / (fan_in_l m_{l-1})          so that Var(z_l) = fan_in_l sigma_l^2 m_{l-1} + beta^2 = 1
-    rho_l     = (1 - beta^2) c_{l-1} / m_{l-1} + beta^2    the correlation of z_l(p) and z_l(p')
-    m_l, c_l                                               from rho_l, see `block_moments`
+    v_l   = fan_in_l sigma_l^2 m_{l-1} + beta_l^2               the variance of z_l
+    rho_l = (fan_in_l sigma_l^2 c_{l-1} + beta_l^2) / v_l       the correlation of z_l(p) and z_l(p')
+    m_l, c_l                                                    v_l times those of `block_moments(rho_l, ...)`, since
+                                                                ReLU and max pool are positively homogeneous
+
+Pre-activations are standard normal, v_l = 1, if sigma_l^2 = (1 - beta^2) / (fan_in_l m_{l-1}) and beta_l^2 = beta^2.
 
 The gradient, from output to input, for a standard normal gradient at the network's output and a single sample. With
-the gradient energy G_l = E || dL/dz_l ||^2, C_l output channels, and pi_l the probability that block l passes a
+the expected squared norm G_l = E || dL/dz_l ||^2, C_l output channels, and pi_l the probability that block l passes a
 gradient on (a ReLU passes none where its output is zero; a max pool passes each gradient to exactly one position):
 
     G_L = pi_L (number of network outputs)
-    G_l = pi_l sigma_{l+1}^2 fan_in_{l+1} G_{l+1}          since each output has fan_in weights
+    G_l = pi_l sigma_{l+1}^2 fan_in_{l+1} G_{l+1}               since each output has fan_in weights
     Var(dL/dbias_l)   = G_l / C_l
-    Var(dL/dweight_l) = G_l m_{l-1} / C_l                  a convolution's gradient sums over its positions, as G does
+    Var(dL/dweight_l) = G_l m_{l-1} / C_l                       a convolution's gradient sums over its positions, as G does
 
-The rule for sigma^2 and the recursion for G extend those of He et al., "Delving Deep into Rectifiers" (2015), sections
-2.2 and 2.3, by biases, correlated positions and max pools. Like theirs, they take the gradient at a layer's output to
-be independent of the layer's input, which holds the better the wider the layers are.
+These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), sections 2.2 and 2.3, by biases,
+correlated positions and max pools.
+
+Limits. All of this is about the average over random networks, not about one of them. Without max pools it is exact at
+any width: flip the signs of one channel's weights and bias, and every product of two channels' terms changes its sign,
+so these vanish on average, with no independence assumed. A max pool breaks that symmetry, because it picks positions
+whose inputs are atypically large. The gradients of the weights below it come out larger than predicted, by a share of
+about (s - 1) / (2 f), where s = m / pi of the block is the second moment of what passes it, and f the fan-in of the
+layer below, of whose inputs each carries 1 / f of that excess. It does not depend on the number of channels, so layers
+of a small fan-in, such as 1x1 convolutions of few channels and depthwise ones, are predicted badly before large pools.
+README.md has numbers.
 """
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import quad_vec
-from scipy.special import ndtr
+from scipy.interpolate import CubicSpline, PPoly
+from scipy.special import log_ndtr
 from torch import nn
 
-from util.layer_statistics import LayerStatistics
-
 SUPPORTED = ("supported are chains (nn.Sequential) of Conv2d without padding, Linear, ReLU, Flatten of all dimensions, "
-             "and MaxPool2d without overlap, padding, dilation or ceil_mode")
+             "Identity, and MaxPool2d whose windows neither overlap nor reach over the edge")
+STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Root mean squares of a single entry of a weight layer's parameters, and of the loss's gradient by it.
+
+    All of them have mean zero over the random networks, so these are standard deviations. The gradients' are for a
+    standard normal gradient at the network's output, and one sample. A layer without bias has a `bias_std` of 0, and
+    the `bias_gradient_std` that a bias would have.
+    """
+
+    name: str
+    weight_std: float
+    bias_std: float
+    weight_gradient_std: float
+    bias_gradient_std: float
 
 
 class Moments(NamedTuple):
     """Of an activation block's output a: E[a^2], E[a(p) a(p')], and the probability that it passes a gradient on."""
 
     second: float
-    correlation: float
+    cross: float
     passing: float
 
 
@@ -55,7 +83,10 @@ class _Block:
     """An activation block: has it a ReLU, and over how many positions does it take the maximum?"""
 
     rectified: bool = False
-    pooled: int = 1
+    pool_size: int = 1
+
+    def moments(self, rho: float) -> Moments:
+        return block_moments(rho, self.pool_size, self.rectified)
 
 
 class _WeightLayer(NamedTuple):
@@ -64,8 +95,8 @@ class _WeightLayer(NamedTuple):
     block: _Block
 
 
-def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
-            bias_variance: float = 0.04) -> list[LayerStatistics]:
+def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = 0.04,
+            input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
     """Compute the weight scales that keep every pre-activation standard normal, and the gradients' scales that follow.
 
     Args:
@@ -73,91 +104,176 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
         input_shape: shape of one input, without the batch dimension: (channels, height, width) or (features,).
         bias_variance: beta^2, the share of a pre-activation's variance that its bias carries, 0 <= beta^2 < 1. It is
             taken to be 0 in layers without bias.
+        input_moments: the input's second moment m_0 > 0 and its cross moment c_0 of two neighbouring positions of a
+            channel, 0 <= c_0 <= m_0. The default is white noise.
 
     Returns:
         One record per weight layer, in the order of the chain. See the top of this file for the formulas.
 
     Raises:
-        ValueError: for a bias_variance out of range, and for networks and input shapes that the formulas do not cover.
+        ValueError: for a bias_variance or moments out of range, and for networks and input shapes that the formulas do
+            not cover.
     """
     if not 0 <= bias_variance < 1:
         raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
+
+    def variance_preserving(layer: nn.Module, input_second_moment: float) -> tuple[float, float]:
+        beta_squared = 0.0 if layer.bias is None else bias_variance
+        return (1 - beta_squared) / (_fan_in(layer) * input_second_moment), beta_squared
+
+    return _propagate(net, input_shape, input_moments, variance_preserving)
+
+
+def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
+                    input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
+    """Compute the same records as `predict` for random networks of the scales that this network's parameters have now.
+
+    Args, returns and errors: as of `predict`, but `weight_std` and `bias_std` are the root mean squares of the
+    parameters as they are, and a layer whose parameters are all zero is refused.
+    """
+    def as_they_are(layer: nn.Module, _: float) -> tuple[float, float]:
+        return _mean_square(layer.weight), 0.0 if layer.bias is None else _mean_square(layer.bias)
+
+    return _propagate(net, input_shape, input_moments, as_they_are)
+
+
+def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tuple[float, float],
+               scales: Callable[[nn.Module, float], tuple[float, float]]) -> list[LayerStatistics]:
+    """Follow the signal from input to output, and the gradient back: the formulas at the top of this file.
+
+    Args:
+        scales: gives sigma_l^2 and beta_l^2 of a layer, whose input has the given second moment.
+    """
     if min(input_shape, default=0) < 1:
         raise ValueError(f"input_shape must consist of sizes from 1 on, but is {tuple(input_shape)}")
+    second, cross = input_moments
+    if not (0 < second < math.inf and 0 <= cross <= second):
+        raise ValueError("input_moments must be a second moment m_0 > 0 and a cross moment c_0 from 0 to m_0, "
+                         f"but are {tuple(input_moments)}")
     input_block, layers, outputs = _analyse(net, input_shape)
 
-    moments = [block_moments(0.0, input_block.pooled, input_block.rectified)]
-    weight_variances, bias_variances = [], []
-    for _, layer, block in layers:
-        second, correlation, _ = moments[-1]
-        beta_squared = 0.0 if layer.bias is None else bias_variance
-        weight_variances.append((1 - beta_squared) / (_fan_in(layer) * second))
-        bias_variances.append(beta_squared)
+    moments = input_block.moments(cross / second)
+    second, cross = second * moments.second, second * moments.cross
+    signal = []  # for each layer sigma_l^2, beta_l^2, m_{l-1}, pi_l
+    for name, layer, block in layers:
+        weight_variance, bias_variance = scales(layer, second)
+        gain = _fan_in(layer) * weight_variance
+        variance = gain * second + bias_variance
+        if variance == 0:
+            raise ValueError(f"cannot predict layer '{name}' ({type(layer).__name__}): its parameters are all zero")
         if isinstance(layer, nn.Linear):
             rho = 0.0  # a single position: there is none to be correlated with
         else:
-            rho = (1 - beta_squared) * correlation / second + beta_squared
-        moments.append(block_moments(rho, block.pooled, block.rectified))
+            rho = (gain * cross + bias_variance) / variance
+        moments = block.moments(rho)
+        signal.append((weight_variance, bias_variance, second, moments.passing))
+        second, cross = variance * moments.second, variance * moments.cross
 
     statistics = []
-    energy = float(outputs)
-    for index, (name, layer, _) in reversed(list(enumerate(layers))):
-        energy *= moments[index + 1].passing
-        bias_gradient_variance = energy / layer.weight.shape[0]
+    squared_norm = float(outputs)
+    for (name, layer, _), (weight_variance, bias_variance, second, passing) in zip(layers[::-1], signal[::-1]):
+        squared_norm *= passing
+        bias_gradient_variance = squared_norm / layer.weight.shape[0]
         statistics.append(LayerStatistics(
             name=name,
-            weight_std=math.sqrt(weight_variances[index]),
-            bias_std=math.sqrt(bias_variances[index]),
-            weight_gradient_std=math.sqrt(bias_gradient_variance * moments[index].second),
+            weight_std=math.sqrt(weight_variance),
+            bias_std=math.sqrt(bias_variance),
+            weight_gradient_std=math.sqrt(bias_gradient_variance * second),
             bias_gradient_std=math.sqrt(bias_gradient_variance),
         ))
-        energy *= weight_variances[index] * _fan_in(layer)
+        squared_norm *= weight_variance * _fan_in(layer)
     return statistics[::-1]
 
 
-def block_moments(rho: float, pooled: int, rectified: bool) -> Moments:
+def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
+    """Return the standard deviations of the gradient by each parameter tensor, in the order of `net.parameters()`.
+
+    Args:
+        net: the network that the statistics are of.
+        statistics: from `predict` or `predict_current`.
+    """
+    stds = {}
+    for layer in statistics:
+        module = net.get_submodule(layer.name)
+        stds[module.weight] = layer.weight_gradient_std
+        stds[module.bias] = layer.bias_gradient_std
+    return [stds[parameter] for parameter in net.parameters()]
+
+
+def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     """Compute the moments of an activation block's output.
 
-    The block takes the maximum z of n = `pooled` standard normal pre-activations z_i with pairwise correlation `rho`,
-    0 <= rho < 1, and then, if it is `rectified`, the maximum of z and 0. (ReLU and max pool commute.) With independent
-    standard normals u and e_i, z_i = sqrt(rho) u + sqrt(1 - rho) e_i. Given u, z has the distribution function
+    The block takes the maximum z of n = `pool_size` standard normal pre-activations z_i with pairwise correlation
+    `rho`, 0 <= rho <= 1, and then, if it is `rectified`, the maximum of z and 0. (ReLU and max pool commute.) With
+    independent standard normals u and e_i, z_i = sqrt(rho) u + w e_i, w = sqrt(1 - rho), so z = sqrt(rho) u + w t with
+    t the maximum of the e_i, whose CDF is Phi(x)^n. Two positions of the block's output have u, and nothing else, in
+    common. Given u, z is positive for t > x = -sqrt(rho) u / w; integrating by parts,
 
-        F(x | u) = Phi((x - sqrt(rho) u) / sqrt(1 - rho))^n
+        E[max(z, 0) | u]   = w   A(x),    A(x) = int_x^inf 1 - Phi(t)^n dt
+        E[max(z, 0)^2 | u] = w^2 B(x),    B(x) = 2 int_x^inf A(t) dt
 
-    and two positions of the block's output have u, and nothing else, in common. Integrating by parts,
+    Averaged over u, the second of these is the second moment, the square of the first is the cross moment, and
+    1 - Phi(x)^n is the probability that a ReLU lets z through. Without a ReLU, z itself is averaged.
 
-        E[z | u]   = int_0^inf    (1 - F(x | u)) - F(-x | u) dx
-        E[z^2 | u] = int_0^inf 2x (1 - F(x | u)) + 2x F(-x | u) dx
-
-    without the terms in F(-x | u) for the moments of max(z, 0). Averaged over u, the second of these is the second
-    moment, the square of the first is the correlation, and 1 - F(0 | u) is the probability that a ReLU lets z through.
-
-    The average over u is a trapezoidal sum in s, u = sqrt(1 - rho) sinh(s): it converges exponentially (Trefethen and
-    Weideman, "The Exponentially Convergent Trapezoidal Rule", 2014), and resolves F's step for every rho.
+    The average over u is a trapezoidal sum in s, u = w sinh(s): it converges exponentially (Trefethen and Weideman,
+    "The Exponentially Convergent Trapezoidal Rule", 2014), and resolves the step of A and B for every rho. One
+    pre-activation, n = 1, has a closed form, the arc-cosine kernel of degree 1 (Cho and Saul, 2009).
     """
+    if pool_size == 1 and not rectified:
+        return Moments(1.0, rho, 1.0)
+    if pool_size == 1:
+        rho = min(rho, 1.0)  # which it may exceed by a rounding error
+        arc_cosine = (math.sqrt(1 - rho**2) + rho * (math.pi - math.acos(rho))) / (2 * math.pi)
+        return Moments(0.5, arc_cosine, 0.5)
+    survival, a, b = _integrals(pool_size)
+    if not rectified:  # z + LIMIT > 0 for certain
+        mean = a(-LIMIT) - LIMIT
+        second = b(-LIMIT) - 2 * LIMIT * mean - LIMIT**2
+        return Moments(float(rho + (1 - rho) * second), float(rho + (1 - rho) * mean**2), 1.0)
+
     width = math.sqrt(max(1 - rho, 1e-9))  # in very deep networks, rho may be rounded to 1
     s = np.linspace(-1, 1, 201) * math.asinh(9 / width)
     u = width * np.sinh(s)
     density = np.exp(-u**2 / 2) * np.cosh(s)
     density /= density.sum()
-    common = math.sqrt(rho) * u
+    x = -math.sqrt(rho) * u / width
+    beyond = np.maximum(-LIMIT - x, 0)  # where the integrands of A and B are 1 and A
+    x = x.clip(-LIMIT, LIMIT)
+    first = width * (a(x) + beyond)
+    second = width**2 * (b(x) + 2 * a(x) * beyond + beyond**2)
+    return Moments(float(density @ second), float(density @ first**2), float(density @ survival(x)))
 
-    def distribution(x: float) -> np.ndarray:
-        return ndtr((x - common) / width) ** pooled
 
-    def integrands(x: float) -> np.ndarray:
-        above = 1 - distribution(x)
-        below = np.zeros_like(above) if rectified else distribution(-x)
-        return np.stack([above - below, 2 * x * (above + below)])
+LIMIT = 10.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-23
 
-    (first, second), _ = quad_vec(integrands, 0, np.inf, epsabs=1e-10, norm="max")
-    passing = density @ (1 - distribution(0)) if rectified else 1.0
-    return Moments(float(density @ second), float(density @ first**2), float(passing))
+
+@functools.lru_cache(maxsize=None)
+def _integrals(pool_size: int) -> tuple[PPoly, PPoly, PPoly]:
+    """Return 1 - Phi(x)^n, A(x) and B(x) of `block_moments`, from -LIMIT to LIMIT, as splines, exact to 1e-10.
+
+    They do not depend on rho, so that one set of them serves all layers with pools of this size.
+    """
+    def from_x_on(integrand: PPoly) -> PPoly:
+        integral = integrand.antiderivative()
+        rest = PPoly(-integral.c, integral.x)
+        rest.c[-1] += integral(LIMIT)
+        return rest
+
+    x = np.linspace(-LIMIT, LIMIT, 4001)
+    survival = CubicSpline(x, -np.expm1(pool_size * log_ndtr(x)))
+    a = from_x_on(survival)
+    b = from_x_on(a)
+    b.c *= 2
+    return survival, a, b
 
 
 def _fan_in(layer: nn.Module) -> int:
     """Return the number of inputs that feed one output of a Conv2d or Linear."""
     return layer.weight[0].numel()
+
+
+def _mean_square(parameter: torch.Tensor) -> float:
+    return parameter.detach().double().square().mean().item()
 
 
 def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list[_WeightLayer], int]:
@@ -167,17 +283,14 @@ def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list
         ValueError: if the chain or the input shape is not supported.
     """
     input_block = block = _Block()
-    layers = []
-    used = set()  # parameters of the layers so far
-    signal = next(net.parameters(), torch.empty(0)).new_zeros((1, *input_shape))  # walks along, for its shape only
+    layers: list[_WeightLayer] = []
+    signal = torch.zeros((1, *input_shape))  # walks along, for its shape only
     for name, module in _chain(net):
-        objection = _objection(module, signal)
-        if not used.isdisjoint(module.parameters()):
-            objection = "it shares parameters with an earlier layer, so their gradients add up"
+        objection = _objection(module, signal, [layer.module for layer in layers])
         if not objection:
             try:
                 with torch.no_grad():
-                    output = module(signal)
+                    output = module(signal.to(next(module.parameters(), signal)))  # of the type and on the device
             except (IndexError, RuntimeError):
                 objection = f"its input has the shape {tuple(signal.shape[1:])}, which does not fit"
             else:
@@ -186,14 +299,13 @@ def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list
         if objection:
             raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}): {objection}; {SUPPORTED}")
         signal = output
-        used.update(module.parameters())
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             block = _Block()
             layers.append(_WeightLayer(name, module, block))
         elif isinstance(module, nn.ReLU):
             block.rectified = True
         elif isinstance(module, nn.MaxPool2d):
-            block.pooled *= math.prod(_pair(module.kernel_size))
+            block.pool_size *= math.prod(_pair(module.kernel_size))
     if not layers:
         raise ValueError(f"the network has no weight layer (Conv2d or Linear), nothing to predict; {SUPPORTED}")
     return input_block, layers, signal.numel()
@@ -202,36 +314,75 @@ def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list
 def _chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a chain in order, each with its name in the network, nested chains taken apart."""
     # a subclass of Sequential with a forward of its own (a residual block, say) need not be a chain
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+    if (isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+            and not _changed_from_outside(module)):
         for child_name, child in module._modules.items():  # named_children() leaves out repetitions
             yield from _chain(child, f"{name}.{child_name}" if name else child_name)
     else:
         yield name, module
 
 
-def _objection(module: nn.Module, signal: torch.Tensor) -> str:
-    """Say why the formulas do not cover a module with this input, or nothing."""
+def _changed_from_outside(module: nn.Module) -> bool:
+    """Say whether hooks or a `forward` of the instance's own may change what a module computes or passes back.
+
+    `nn.utils.weight_norm`, `spectral_norm` and `prune` recompute a layer's weight in such a hook.
+    """
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module)
+
+
+def _objection(module: nn.Module, signal: torch.Tensor, earlier: list[nn.Module]) -> str:
+    """Say why the formulas do not cover a module with this input and these weight layers before it, or nothing."""
     kind = type(module)  # not isinstance: a subclass may compute something else
-    if kind not in (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten):
-        return "this type of module is not supported"
-    if kind in (nn.Conv2d, nn.MaxPool2d) and signal.ndim != 4:
-        return f"its input has the shape {tuple(signal.shape[1:])} instead of (channels, height, width)"
-    if kind is nn.Linear and signal.ndim != 2:
-        return f"its input has the shape {tuple(signal.shape[1:])} instead of (features,)"
-    if kind is nn.Conv2d and module.padding not in ((0, 0), "valid"):
-        return "it pads its input, so pre-activations at the border vary less than the others"
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
+        return "its parameters get their shapes only when it is first used; use it once before"
+    if _changed_from_outside(module):
+        return "it has hooks or a forward of its own, which may change what it computes"
+    if kind in (nn.Conv2d, nn.Linear):
+        return _weight_objection(module, signal, earlier)
     if kind is nn.MaxPool2d:
-        if any(stride < kernel for stride, kernel in zip(_pair(module.stride), _pair(module.kernel_size))):
-            return "its windows overlap"
-        if any(_pair(module.padding)) or module.ceil_mode:
-            return "its windows reach over the edge of its input"
-        if _pair(module.dilation) != (1, 1):
-            return "its windows are dilated"
-        if module.return_indices:
-            return "it returns indices too"
+        return _pool_objection(module, signal)
+    if kind not in (nn.ReLU, nn.Flatten, nn.Identity):
+        return "this type of module is not supported"
     return ""
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Write a size that may be one number for both dimensions as two numbers."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _weight_objection(layer: nn.Module, signal: torch.Tensor, earlier: list[nn.Module]) -> str:
+    own = list(layer.parameters())
+    if any(parameter is other for parameter in own for module in earlier for other in module.parameters()):
+        return "it shares parameters with an earlier layer, so their gradients add up"
+    if len({(parameter.dtype, parameter.device) for parameter in [*own, *(module.weight for module in earlier)]}) > 1:
+        return "its parameters and those of the layers before it are not all of one dtype and on one device"
+    if layer.weight.shape[0] == 0:
+        return "it has no outputs"
+    if isinstance(layer, nn.Linear):
+        if signal.ndim != 2:
+            return f"its input has the shape {tuple(signal.shape[1:])} instead of (features,)"
+        return ""
+    if signal.ndim != 4:
+        return f"its input has the shape {tuple(signal.shape[1:])} instead of (channels, height, width)"
+    if layer.padding == "same":
+        pads = max(layer.kernel_size) > 1
+    else:
+        pads = layer.padding != "valid" and any(_pair(layer.padding))
+    return "it pads its input, so pre-activations at the border vary less than the others" if pads else ""
+
+
+def _pool_objection(pool: nn.MaxPool2d, signal: torch.Tensor) -> str:
+    if signal.ndim != 4:
+        return f"its input has the shape {tuple(signal.shape[1:])} instead of (channels, height, width)"
+    kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
+    if any(step < length for step, length in zip(stride, kernel)):
+        return "its windows overlap"
+    left_over = [(size - length) % step for size, length, step in zip(signal.shape[2:], kernel, stride)]
+    if any(_pair(pool.padding)) or pool.ceil_mode and any(left_over):
+        return "its windows reach over the edge of its input"
+    if _pair(pool.dilation) != (1, 1):
+        return "its windows are dilated"
+    return "it returns indices too" if pool.return_indices else ""
+
+
+def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+    """Write a size for both dimensions as PyTorch understands it: one number counts for both."""
+    height, width = np.broadcast_to(size, 2)
+    return int(height), int(width)

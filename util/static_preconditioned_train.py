@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from typing import Callable
 
-import torch
 from torch import nn
 
 from util.data import Images
-from util.layer_statistics import LayerStatistics
 from util.network import Net
-from util.training import Run, train
+from util.signal_propagation import LayerStatistics, gradient_stds, predict
+from util.training import TrainingRun, train
+
+
+def static_preconditioned_train(net: Net, images: Images, input_moments: tuple[float, float], learning_rate: float,
+                                epochs: int, seed: int, decay: bool, report: Callable[[str], None]) -> TrainingRun:
+    """Initialize a network so that it preserves variance, and train it with preconditioned gradients.
+
+    Args and returns: as of `util.training.train`. The parameters are drawn by the global torch generator.
+    """
+    statistics = predict(net, input_moments=input_moments)
+    initialize(net, statistics)
+    factors = preconditioner(net, statistics)
+    return train(net, images, factors, input_moments, learning_rate, epochs, seed, decay, report)
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
@@ -32,43 +43,15 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
             nn.init.normal_(module.bias, std=layer.bias_std)
 
 
-def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> None:
-    """Let every later backward() leave gradients in .grad that are divided by their a priori standard deviations.
-
-    The factors are a diagonal preconditioner, constant within each parameter tensor. Gradients accumulate as always.
-    Call it once per network: a second call divides once more.
+def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
+    """Return the factors that bring the gradient by each parameter tensor to unit variance.
 
     Args:
         net: the network that the statistics are of.
-        statistics: from `util.signal_propagation.predict`.
-    """
-    for layer in statistics:
-        module = net.get_submodule(layer.name)
-        _scale_gradient(module.weight, 1 / layer.weight_gradient_std)
-        if module.bias is not None:
-            _scale_gradient(module.bias, 1 / layer.bias_gradient_std)
-
-
-def static_preconditioned_train(images: Images, statistics: list[LayerStatistics], learning_rate: float, epochs: int,
-                                seed: int, report: Callable[[str], None],
-                                preconditioned: bool = True) -> tuple[Net, Run]:
-    """Train the tutorial's network from the variance-preserving initialization, with preconditioned gradients.
-
-    Args and errors: as of `util.training.train`, besides
-        statistics: of `Net`, from `util.signal_propagation.predict`.
-        seed: also seeds the global generator, which draws the parameters.
-        preconditioned: False leaves the gradients as they are, to see what the initialization does alone.
+        statistics: from `util.signal_propagation.predict` or `predict_current`.
 
     Returns:
-        The trained network and the record of its training.
+        One factor for each parameter tensor, in the order of `net.parameters()`: the reciprocal of the standard
+        deviation that its gradient has a priori.
     """
-    torch.manual_seed(seed)
-    net = Net()
-    initialize(net, statistics)
-    if preconditioned:
-        precondition(net, statistics)
-    return net, train(net, images, learning_rate, epochs, seed, report)
-
-
-def _scale_gradient(parameter: nn.Parameter, factor: float) -> None:
-    parameter.register_hook(lambda gradient: gradient * factor)
+    return [1 / std for std in gradient_stds(net, statistics)]

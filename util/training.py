@@ -1,10 +1,11 @@
 """The one training loop, and the one evaluation, that all methods share."""
 from __future__ import annotations
 
+import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,78 +13,135 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from util.data import Images, minibatches, scale
-from util.errors import DivergenceError
+from util.signal_propagation import gradient_stds, predict_current
 
 MINIBATCH = 4  # images, as in the tutorial
 MOMENTUM = 0.9  # as in the tutorial
-REPORT_EVERY = 2000  # minibatches, as in the tutorial
+REPORT_EVERY = 2000  # steps, as in the tutorial
+REFRESH_EVERY = 500  # steps
+MEASURED_IMAGES = 500  # on which the gradients are measured
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass
+class TrainingRun:
     """What one training left behind.
 
-    losses: (steps,) float32, the cross-entropy (in nats) of each minibatch before the step that it causes.
-    weight_std: for each weight layer by name, (epochs + 1,) floats: the standard deviation of its weights' entries
-        before training and after each epoch.
+    losses: (steps,) float32, the cross-entropy (in nats) of each minibatch before the step that it causes. If the last
+        one is not finite, the training has diverged and ended there.
+    weight_rms: (epochs + 1, layers) float64, the root mean square of each layer's weights before training and after
+        each epoch.
+    gradient_rms: (epochs + 1, tensors) float64, the root mean square of the gradient by each parameter tensor at these
+        times, see `measure_gradients`.
+    predicted_rms: (epochs + 1, tensors) float64, what `predict_current` says of it.
     steps_per_second: optimizer steps per second of wall-clock time.
+    test_loss, test_accuracy: on the test images, in nats and from 0 to 1; nan until they are evaluated.
     """
 
     losses: np.ndarray
-    weight_std: dict[str, list[float]]
+    weight_rms: np.ndarray
+    gradient_rms: np.ndarray
+    predicted_rms: np.ndarray
     steps_per_second: float
+    test_loss: float = math.nan
+    test_accuracy: float = math.nan
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last training loss, or the loss on the test images, is not finite (or not known yet)."""
+        return not (math.isfinite(self.losses[-1]) and math.isfinite(self.test_loss))
 
 
-def train(net: nn.Module, images: Images, learning_rate: float, epochs: int, seed: int,
-          report: Callable[[str], None]) -> Run:
+def train(net: nn.Module, images: Images, factors: Sequence[float], input_moments: tuple[float, float],
+          learning_rate: float, epochs: int, seed: int, decay: bool, report: Callable[[str], None],
+          refresh: Callable[[nn.Module], Sequence[float]] | None = None) -> TrainingRun:
     """Train a network in place by SGD with momentum on the cross-entropy.
 
     Args:
-        net: maps (N, 3, 32, 32) images to (N, 10) logits.
-        learning_rate: step size per minibatch, for the gradients as backward() leaves them.
+        net: a chain that `util.signal_propagation` covers, from (N, 3, 32, 32) images to (N, 10) logits.
+        images: to train on.
+        factors: the preconditioner, a factor for the gradient by each parameter tensor in the order of
+            `net.parameters()`; if there are none, the gradients stay as they are.
+        input_moments: of the images, as `util.signal_propagation` shall assume them.
+        learning_rate: step size per minibatch, for gradients that have been multiplied by their factors.
         epochs: passes through the images.
         seed: of the order of the images; the same seed gives the same minibatches, whatever the network.
+        decay: let the learning rate fall linearly to zero over the run.
         report: takes a line of progress, "[epoch, minibatch] loss: mean since the last line".
+        refresh: gives new factors for the network as it is, every `REFRESH_EVERY` steps from the first one on.
 
-    Raises:
-        DivergenceError: as soon as a loss is not finite.
+    Returns:
+        The record of the training, which ends early if a loss is not finite.
     """
-    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=MOMENTUM)
+    parameters = list(net.parameters())
+    fused = {"fused": True} if torch.__version__ >= "2.4" else {}  # does the same, faster
+    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, **fused)
     order = torch.Generator().manual_seed(seed)
+    steps = epochs * (len(images.labels) // MINIBATCH)
+    report_every = min(REPORT_EVERY, math.ceil(steps / 10))
     losses: list[float] = []
-    weight_std = {name: [std] for name, std in weight_stds(net).items()}
+    scales = [measure_scales(net, images, input_moments, seed)]
     start = time.perf_counter()
+
+    def record() -> TrainingRun:
+        return TrainingRun(np.array(losses, dtype=np.float32), *map(np.array, zip(*scales)),
+                           steps_per_second=len(losses) / (time.perf_counter() - start))
+
     for epoch in range(1, epochs + 1):
         for step, (inputs, labels) in enumerate(minibatches(images, MINIBATCH, order), start=1):
+            if refresh and len(losses) % REFRESH_EVERY == 0:
+                factors = refresh(net)
+            if decay:
+                optimizer.param_groups[0]["lr"] = learning_rate * (1 - len(losses) / steps)
             loss = cross_entropy(net(inputs), labels)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
-                raise DivergenceError(f"the loss became {losses[-1]} at step {step} of epoch {epoch}")
+                return record()
             optimizer.zero_grad()
             loss.backward()
+            for parameter, factor in zip(parameters, factors):
+                if parameter.grad is not None:  # which a frozen parameter has none of
+                    parameter.grad.mul_(factor)
             optimizer.step()
-            if step % REPORT_EVERY == 0:
-                report(f"[{epoch}, {step:5}] loss: {np.mean(losses[-REPORT_EVERY:]):.3f}")
-        for name, std in weight_stds(net).items():
-            weight_std[name].append(std)
-    return Run(np.array(losses, dtype=np.float32), weight_std, len(losses) / (time.perf_counter() - start))
+            if len(losses) % report_every == 0:
+                report(f"[{epoch}, {step:5}] loss: {np.mean(losses[-report_every:]):.3f}")
+        scales.append(measure_scales(net, images, input_moments, seed))
+    return record()
 
 
-def weight_stds(net: nn.Module) -> dict[str, float]:
-    """Measure the standard deviation of the weights' entries in each weight layer, by the layer's name."""
-    return {name: module.weight.detach().std().item()
-            for name, module in net.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+def measure_scales(net: nn.Module, images: Images, input_moments: tuple[float, float],
+                   seed: int) -> tuple[list[float], np.ndarray, list[float]]:
+    """Return one row each of a `TrainingRun`'s weight_rms, gradient_rms and predicted_rms, of the network as it is."""
+    statistics = predict_current(net, input_moments=input_moments)
+    return ([layer.weight_std for layer in statistics], measure_gradients(net, images, seed),
+            gradient_stds(net, statistics))
+
+
+def measure_gradients(net: nn.Module, images: Images, seed: int) -> np.ndarray:
+    """Measure what `predict` and `predict_current` predict: the gradients for a standard normal gradient at the output.
+
+    Args:
+        images: of which `MEASURED_IMAGES` are drawn.
+        seed: of this draw, and of the gradients at the output.
+
+    Returns:
+        (tensors,) float64, in the order of `net.parameters()`: the root mean square of a gradient's entries, for a
+        single image.
+    """
+    net = copy.deepcopy(net).requires_grad_()  # leaves the gradients of the network itself alone, and counts frozen ones
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
+    squares = np.zeros(len(list(net.parameters())))
+    for part in chosen.split(MINIBATCH):
+        outputs = net(scale(images.pixels[part]))
+        at_output = torch.randn(outputs.shape, generator=generator)
+        # As these are independent, the mean square of the images' gradients' sum is the sum of their mean squares.
+        gradients = torch.autograd.grad(outputs, list(net.parameters()), at_output)
+        squares += [gradient.square().mean().item() for gradient in gradients]
+    return np.sqrt(squares / len(chosen))
 
 
 def evaluate(net: nn.Module, images: Images) -> tuple[float, float]:
-    """Return a network's mean cross-entropy (in nats) and its accuracy (from 0 to 1).
-
-    Raises:
-        DivergenceError: if the mean cross-entropy is not finite.
-    """
+    """Return a network's mean cross-entropy (in nats) and its accuracy (from 0 to 1)."""
     with torch.no_grad():
         logits = torch.cat([net(scale(pixels)) for pixels in images.pixels.split(500)])
-    loss = cross_entropy(logits, images.labels).item()
-    if not math.isfinite(loss):
-        raise DivergenceError(f"the test loss is {loss}")
-    return loss, (logits.argmax(dim=1) == images.labels).float().mean().item()
+    return cross_entropy(logits, images.labels).item(), (logits.argmax(dim=1) == images.labels).float().mean().item()

@@ -1,0 +1,174 @@
+"""The tables that the demo prints."""
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import Sequence
+
+import numpy as np
+
+from util.comparison import Contender, Runs, best_of_each_method, final_loss, several_rates
+from util.curves import overtaking_epoch
+from util.signal_propagation import LayerStatistics
+from util.training import TrainingRun
+
+
+def preconditioner_table(statistics: list[LayerStatistics]) -> str:
+    """Tabulate the analytic statistics of each layer, and the factors by which its gradients are multiplied."""
+    rows = [["layer", "weight std", "bias std", "gradient std: weight", "bias", "preconditioner: weight", "bias"]]
+    for layer in statistics:
+        gradient = (layer.weight_gradient_std, layer.bias_gradient_std)
+        numbers = [layer.weight_std, layer.bias_std, *gradient, *(1 / std for std in gradient)]
+        rows.append([layer.name, *(f"{number:.4f}" for number in numbers)])
+    return _table(rows)
+
+
+def result_tables(runs: Runs, statistics: list[LayerStatistics], width: int, steps_per_epoch: int) -> str:
+    """Tabulate all results: of each contender, differences between methods, and what became of the gradients' scales.
+
+    Args:
+        runs: of all contenders.
+        statistics: from `util.signal_propagation`, for the layers' names.
+        width: of the smoothing, in steps; also of the windows whose mean is the loss around an epoch.
+        steps_per_epoch: steps in an epoch.
+    """
+    best = best_of_each_method(runs)
+    parts = ["\n".join([result_table(runs, width, steps_per_epoch), *edge_warnings(runs)])]
+    several_seeds = len(next(iter(runs.values()))) > 1
+    references = [method for method in ("default", "initialization-only", "preconditioned") if method in best]
+    if several_seeds and len(best) > 1:
+        for reference in references if len(best) > 2 else references[:1]:  # of two methods, one difference says all
+            parts.append(difference_table(runs, reference, width, steps_per_epoch))
+    layers = [layer.name for layer in statistics]
+    parts += [gradient_table(contender, runs[contender], layers) for contender in best.values()]
+    return "\n\n".join(parts)
+
+
+def result_table(runs: Runs, width: int, steps_per_epoch: int) -> str:
+    """Tabulate each contender's results, as mean ± standard deviation where there are several seeds.
+
+    Args: as of `result_tables`.
+    """
+    best = best_of_each_method(runs)
+    several_seeds = len(next(iter(runs.values()))) > 1
+    finished = [run for several in runs.values() for run in several if not run.diverged]
+    epochs = _epochs_to_show(finished, steps_per_epoch)
+    rows = [["method=learning rate", *(f"loss around {epoch:g}" for epoch in epochs), "last tenth", "test loss",
+             "test accuracy", "overtaken at epoch", "steps per second"]]
+    for contender, several in runs.items():
+        label = f"{contender} *" if several_rates(runs) and best.get(contender.method) == contender else str(contender)
+        if any(run.diverged for run in several):
+            step = min(len(run.losses) for run in several if run.diverged)
+            rows.append([label, f"diverged at step {step}", *[""] * (len(rows[0]) - 2)])
+            continue
+        overtaking = ""
+        if contender.method != "default" and "default" in best:
+            overtaking = _epochs([overtaking_epoch(default.losses, run.losses, width, steps_per_epoch)
+                                  for default, run in zip(runs[best["default"]], several)])
+        *losses, accuracy = np.transpose([_outcome(run, epochs, width, steps_per_epoch) for run in several])
+        rows.append([label, *(_spread(loss, ".3f") for loss in losses), _spread(accuracy, ".1f") + " %", overtaking,
+                     _spread([run.steps_per_second for run in several], ".0f")])
+    notes = ["losses are in nats; around an epoch: mean training loss over the smoothing window"]
+    if several_seeds:
+        notes.append("±: standard deviation over seeds; overtaken by the default run: median (range) over seeds")
+    if several_rates(runs):
+        notes.append("*: the method's best learning rate, by the training loss over the last tenth of the steps")
+    return "\n".join([_table(rows), *(f"({note})" for note in notes)])
+
+
+def edge_warnings(runs: Runs) -> list[str]:
+    """Say of each method with several learning rates whether the best is at an edge of them."""
+    warnings = []
+    for method, best in best_of_each_method(runs).items():
+        rates = [contender.learning_rate for contender in runs if contender.method == method]
+        if len(rates) > 1 and best.learning_rate in (min(rates), max(rates)):
+            warnings.append(f"{best} is the best of its method, but at the edge of the learning rates that were tried")
+    return warnings
+
+
+def difference_table(runs: Runs, reference: str, width: int, steps_per_epoch: int) -> str:
+    """Tabulate how much each method, at its best learning rate, differs from a reference that saw the same minibatches.
+
+    Args:
+        runs, width, steps_per_epoch: as of `result_tables`, for two seeds or more.
+        reference: the method from which the others differ.
+    """
+    best = best_of_each_method(runs)
+    epochs = _epochs_to_show(runs[best[reference]], steps_per_epoch)
+    rows = [[f"minus {best[reference]}", *(f"loss around {epoch:g}" for epoch in epochs), "last tenth", "test loss",
+             "test accuracy"]]
+    for method, contender in best.items():
+        if method != reference:
+            difference = np.array([_outcome(run, epochs, width, steps_per_epoch) for run in runs[contender]])
+            difference -= [_outcome(run, epochs, width, steps_per_epoch) for run in runs[best[reference]]]
+            *losses, accuracy = difference.T
+            rows.append([str(contender), *(_with_error(loss, "+.3f") for loss in losses),
+                         _with_error(accuracy, "+.2f") + " %"])
+    return f"{_table(rows)}\n(paired: same seed, same minibatches; ±: standard error of the mean over seeds)"
+
+
+def gradient_table(contender: Contender, several: list[TrainingRun], layers: Sequence[str]) -> str:
+    """Tabulate how the scales of gradients and weights change while a network is trained.
+
+    Args:
+        contender, several: its runs, one for each seed; several are given as mean ± standard deviation.
+        layers: the names of the weight layers, each of which has a weight and a bias.
+    """
+    first, *others = [f"epoch {epoch}" for epoch in range(1, len(several[0].gradient_rms))]
+    rows = [["", "static: before", first, *others, f"now: {first}", *others, f"weights: {first}", *others]]
+    to_static = np.array([run.gradient_rms / run.predicted_rms[0] for run in several])
+    to_current = np.array([run.gradient_rms / run.predicted_rms for run in several])
+    growth = np.array([run.weight_rms / run.weight_rms[0] for run in several])
+    for tensor, name in enumerate(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
+        gradients = [*to_static[:, :, tensor].T, *to_current[:, 1:, tensor].T]
+        weights = [] if name.endswith("bias") else [*growth[:, 1:, tensor // 2].T]
+        cells = [_spread(values, ".2f") for values in gradients + weights]
+        rows.append([name, *cells, *[""] * (len(rows[0]) - 1 - len(cells))])
+    return (f"{contender}: measured gradients relative to predicted ones, and how the weights grow\n{_table(rows)}\n"
+            "(static: gradient / prediction before training; now: gradient / prediction of that time; weights: "
+            "weight / before; all RMS)")
+
+
+def _epochs_to_show(finished: list[TrainingRun], steps_per_epoch: int) -> list[float]:
+    if not finished:
+        return []
+    total = len(finished[0].losses) / steps_per_epoch
+    return [0.1, total / 2, total]
+
+
+def _outcome(run: TrainingRun, epochs: list[float], width: int, steps_per_epoch: int) -> list[float]:
+    """Return the losses around some epochs, over the last tenth and on the test images, and the accuracy in percent."""
+    centres = [round(epoch * steps_per_epoch) for epoch in epochs]
+    half = math.ceil(width / 2)
+    around = [np.mean(run.losses[max(0, centre - half):centre + half], dtype=np.float64) for centre in centres]
+    return [*around, final_loss(run), run.test_loss, 100 * run.test_accuracy]
+
+
+def _spread(values: Sequence[float], format: str) -> str:
+    text = f"{np.mean(values):{format}}"
+    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{format}}"
+
+
+def _with_error(values: Sequence[float], format: str) -> str:
+    return f"{np.mean(values):{format}} ± {np.std(values, ddof=1) / math.sqrt(len(values)):{format[1:]}}"
+
+
+def _epochs(epochs: list[float]) -> str:
+    lowest, highest = _epoch(min(epochs)), _epoch(max(epochs))
+    return lowest if lowest == highest else f"{_epoch(median(epochs))} ({lowest} to {highest})"
+
+
+def _epoch(epoch: float) -> str:
+    if epoch == math.inf:
+        return "not overtaken"
+    return "never ahead" if epoch == 0 else f"{epoch:.2f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Align columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
