@@ -22,16 +22,16 @@ import torch
 
 from util.ablation_train import initialization_only_train, preconditioner_only_train
 from util.command_line import parse_arguments
-from util.comparison import Contender, final_loss, several_rates
+from util.comparison import Contender, several_rates
 from util.data import DataSet, input_moments, load
 from util.default_train import default_train
 from util.dynamic_preconditioned_train import dynamic_preconditioned_train
 from util.network import Net
-from util.output import archive, check_outputs, figure_format, write_whole
+from util.output import archive, check_outputs, figure_format, take_each, write_whole
 from util.parallel import run_parallel
 from util.plot import draw, render
 from util.program import Failure
-from util.report import preconditioner_table, result_tables
+from util.report import finished_line, preconditioner_table, result_tables
 from util.signal_propagation import STANDARD, predict
 from util.static_preconditioned_train import static_preconditioned_train
 from util.training import MINIBATCH, TrainingRun, evaluate
@@ -62,45 +62,32 @@ def main() -> None:
     statistics = predict(Net(), input_moments=moments)
     say(f"input moments: {moments[0]:.4f}, {moments[1]:.4f}\n{preconditioner_table(statistics)}\n")
 
-    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    trainings = list(product(seeds, arguments.contenders))
-    results = {}
+    results = {}  # by seed and contender
 
     def save_losses() -> None:
         if arguments.save_losses:
             write_whole(arguments.save_losses, archive(results, arguments, data.name))
 
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    trainings = list(product(seeds, arguments.contenders))
     queued = len(trainings) > arguments.jobs
     start = time.monotonic()
-    report = (lambda line: None) if queued else say
-    for training, run in run_parallel(partial(perform, arguments, data, moments), trainings, arguments.jobs, report):
+    for training, run in run_parallel(partial(perform, arguments, data, moments), trainings, arguments.jobs,
+                                      report=(lambda line: None) if queued else say):
         results[training] = run
-        left = len(trainings) - len(results)
         with contextlib.suppress(OSError):  # of which the last time, below, tells
             save_losses()  # so that an interrupt cannot take what is finished
         if queued:
-            minutes = (time.monotonic() - start) / len(results) * left / 60
-            say(f"{training[1]} seed {training[0]}: training loss {final_loss(run):.3f}, test loss {run.test_loss:.3f}, "
-                f"test accuracy {run.test_accuracy:.1%}; {left} left, about {minutes:.0f} min")
-
+            left = len(trainings) - len(results)
+            say(finished_line(*training, run, left, (time.monotonic() - start) / len(results) * left))
     runs = {contender: [results[seed, contender] for seed in seeds] for contender in arguments.contenders}
-    steps_per_epoch = arguments.images // MINIBATCH
+    shape = arguments.smoothing, arguments.images // MINIBATCH  # of the curves: width of the smoothing, steps an epoch
 
     def save_figure() -> None:
-        figure = draw(runs, title(arguments, data.name), arguments.smoothing, steps_per_epoch)
+        figure = draw(runs, title(arguments, data.name), *shape)
         write_whole(arguments.output, render(figure, figure_format(arguments.output)))
 
-    def print_tables() -> None:
-        say(f"\n{result_tables(runs, statistics, arguments.smoothing, steps_per_epoch)}\n")
-
-    failures = []
-    for deliver in (save_losses, save_figure, print_tables):  # each whatever becomes of the others
-        try:
-            deliver()
-        except Exception as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    take_each(save_losses, save_figure, lambda: say(f"\n{result_tables(runs, statistics, *shape)}\n"))
     for path in filter(None, (arguments.output, arguments.save_losses)):
         say(f"wrote {path}")
 
@@ -131,7 +118,9 @@ def title(arguments: Namespace, dataset: str) -> str:
     """Say what the figure shows."""
     name = "CIFAR-10" if dataset == "cifar10" else "synthetic data, not CIFAR-10"
     first, last = arguments.seed, arguments.seed + arguments.seeds - 1
-    seeds = f"seed {first}" if first == last else f"seeds {first} to {last} (line: mean; band: ± one standard deviation)"
+    seeds = f"seed {first}"
+    if last > first:
+        seeds = f"seeds {first} to {last} (line: mean; band: ± one standard deviation)"
     return f"{name}, {seeds}" + (", learning rates decay linearly to zero" if arguments.decay else "")
 
 

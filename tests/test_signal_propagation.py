@@ -45,7 +45,7 @@ CHAINS = {
 
 
 def assert_monte_carlo_agrees(net, draw_parameters, draw_inputs, variances, stds, networks=2500):
-    """Hold predicted variances of the pre-activations, and standard deviations of the gradients, against measured ones."""
+    """Hold predicted variances of pre-activations, and standard deviations of gradients, against measured ones."""
     signals, gradients = sample(net, draw_parameters, draw_inputs, networks, seed=0)
     predicted = {**dict(zip(signals, np.sqrt(variances))), **dict(zip(gradients, stds))}
     for name, squares in {**signals, **gradients}.items():
@@ -313,7 +313,7 @@ def with_hook(module, register):
     (nn.Sequential(with_hook(nn.Linear(6, 6), "register_forward_hook")), (6,), "'0' (Linear): it has hooks"),
     (nn.Sequential(with_hook(nn.Linear(6, 6), "register_full_backward_hook")), (6,), "'0' (Linear): it has hooks"),
     (nn.Sequential(nn.Linear(6, 6), with_own_forward(nn.ReLU())), (6,), "'1' (ReLU): it has hooks or a forward"),
-    (nn.Sequential(nn.Linear(6, 6), with_own_forward(nn.Sequential(nn.ReLU()))), (6,), "'1' (Sequential): it has hooks"),
+    (nn.Sequential(nn.Linear(6, 6), with_own_forward(nn.Sequential(nn.ReLU()))), (6,), "'1' (Sequential): it has"),
     (nn.Sequential(nn.LazyLinear(6)), (6,), "'0' (LazyLinear): its parameters get their shapes only when"),
     (nn.Sequential(nn.Linear(6, 4), nn.LazyLinear(6)), (6,), "'1' (LazyLinear): its parameters get their shapes only"),
     (nn.Sequential(nn.Linear(4, 0)), (4,), "'0' (Linear): it has no outputs"),

@@ -81,7 +81,8 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
     steps = arguments.epochs * (arguments.images // MINIBATCH)
     arguments.smoothing = arguments.smoothing or max(1, steps // 25)
     if arguments.smoothing > steps:
-        raise UsageError(f"argument -s/--smoothing: {arguments.smoothing} is wider than the run, which has {steps} steps")
+        raise UsageError(f"argument -s/--smoothing: {arguments.smoothing} is wider than the run, "
+                         f"which has {steps} steps")
     return arguments
 
 

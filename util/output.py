@@ -6,6 +6,7 @@ import os
 import stat
 from argparse import Namespace
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -66,6 +67,18 @@ def write_whole(path: str, content: bytes) -> None:
         finally:
             if temporary.exists():
                 temporary.unlink()
+
+
+def take_each(*steps: Callable[[], None]) -> None:
+    """Take every step, whatever becomes of the others; then raise what went wrong first, if anything did."""
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
 
 
 def archive(results: dict[tuple[int, Contender], TrainingRun], arguments: Namespace, dataset: str) -> bytes:

@@ -23,6 +23,12 @@ def preconditioner_table(statistics: list[LayerStatistics]) -> str:
     return _table(rows)
 
 
+def finished_line(seed: int, contender: Contender, run: TrainingRun, left: int, seconds: float) -> str:
+    """Say how a training went, how many are left, and about how many seconds these take."""
+    return (f"{contender} seed {seed}: training loss {final_loss(run):.3f}, test loss {run.test_loss:.3f}, "
+            f"test accuracy {run.test_accuracy:.1%}; {left} left, about {seconds / 60:.0f} min")
+
+
 def result_tables(runs: Runs, statistics: list[LayerStatistics], width: int, steps_per_epoch: int) -> str:
     """Tabulate all results: of each contender, differences between methods, and what became of the gradients' scales.
 

@@ -22,7 +22,7 @@ gradient on (a ReLU passes none where its output is zero; a max pool passes each
     G_L = pi_L (number of network outputs)
     G_l = pi_l sigma_{l+1}^2 fan_in_{l+1} G_{l+1}               since each output has fan_in weights
     Var(dL/dbias_l)   = G_l / C_l
-    Var(dL/dweight_l) = G_l m_{l-1} / C_l                       a convolution's gradient sums over its positions, as G does
+    Var(dL/dweight_l) = G_l m_{l-1} / C_l                       a convolution's sums over its positions, as G does
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), sections 2.2 and 2.3, by biases,
 correlated positions and max pools.

@@ -127,7 +127,7 @@ def measure_gradients(net: nn.Module, images: Images, seed: int) -> np.ndarray:
         (tensors,) float64, in the order of `net.parameters()`: the root mean square of a gradient's entries, for a
         single image.
     """
-    net = copy.deepcopy(net).requires_grad_()  # leaves the gradients of the network itself alone, and counts frozen ones
+    net = copy.deepcopy(net).requires_grad_()  # leaves the network itself alone, and counts frozen parameters
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
     squares = np.zeros(len(list(net.parameters())))
