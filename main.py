@@ -59,7 +59,7 @@ def main() -> None:
         program.complain(data.warning, kind="warning")
 
     moments = STANDARD if arguments.input_moments == "standard" else input_moments(data.training)
-    statistics = predict(Net(), input_moments=moments)
+    statistics = predict(Net(), input_moments=moments)  # to be shown: each training computes its own by this function
     say(f"input moments: {moments[0]:.4f}, {moments[1]:.4f}\n{preconditioner_table(statistics)}\n")
 
     results = {}  # by seed and contender
@@ -70,24 +70,27 @@ def main() -> None:
 
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     trainings = list(product(seeds, arguments.contenders))
-    queued = len(trainings) > arguments.jobs
+    queued = len(trainings) > arguments.jobs  # then a line for each finished training replaces the lines of progress
     start = time.monotonic()
     for training, run in run_parallel(partial(perform, arguments, data, moments), trainings, arguments.jobs,
                                       report=(lambda line: None) if queued else say):
         results[training] = run
-        with contextlib.suppress(OSError):  # of which the last time, below, tells
-            save_losses()  # so that an interrupt cannot take what is finished
+        with contextlib.suppress(OSError):  # not the last attempt, see below
+            save_losses()  # now, so that an interrupt cannot take what is finished
         if queued:
             left = len(trainings) - len(results)
             say(finished_line(*training, run, left, (time.monotonic() - start) / len(results) * left))
     runs = {contender: [results[seed, contender] for seed in seeds] for contender in arguments.contenders}
-    shape = arguments.smoothing, arguments.images // MINIBATCH  # of the curves: width of the smoothing, steps an epoch
+    width, steps_per_epoch = arguments.smoothing, arguments.images // MINIBATCH
 
     def save_figure() -> None:
-        figure = draw(runs, title(arguments, data.name), *shape)
+        figure = draw(runs, title(arguments, data.name), width, steps_per_epoch)
         write_whole(arguments.output, render(figure, figure_format(arguments.output)))
 
-    take_each(save_losses, save_figure, lambda: say(f"\n{result_tables(runs, statistics, *shape)}\n"))
+    def print_tables() -> None:
+        say(f"\n{result_tables(runs, statistics, width, steps_per_epoch)}\n")
+
+    take_each(save_losses, save_figure, print_tables)  # a full disk, say, must not cost the tables
     for path in filter(None, (arguments.output, arguments.save_losses)):
         say(f"wrote {path}")
 
@@ -97,9 +100,9 @@ def perform(arguments: Namespace, data: DataSet, moments: tuple[float, float], t
     """Train and test one network, in a worker process.
 
     Raises:
-        Failure: if a loss is not finite, unless it is one of several learning rates' that are compared.
+        Failure: if a loss is not finite, unless the run compares several learning rates.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # which a process that was not forked does not inherit
     torch.backends.mkldnn.enabled = False  # for minibatches of 4, oneDNN costs more than it saves
     seed, contender = training
     torch.manual_seed(seed)

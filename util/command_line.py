@@ -29,8 +29,7 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
         methods: the names that it may use.
 
     Returns:
-        The options by their names, with `contenders`, a list of `Contender`, and without None: the number of images and
-        the width of the smoothing are filled in.
+        The options by their names, with `contenders`, a list of `Contender`, and the width of the smoothing filled in.
 
     Raises:
         UsageError: if it is not understood, or the run that it asks for is impossible.
@@ -102,7 +101,7 @@ def _rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 1e-30 <= value <= 1e30:  # beyond these, single precision ends
+    if not 1e-30 <= value <= 1e30:  # well within single precision
         raise argparse.ArgumentTypeError(f"'{text}' is not a positive learning rate from 1e-30 to 1e30")
     return value
 

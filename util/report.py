@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from statistics import median
+from statistics import median_low
 from typing import Sequence
 
 import numpy as np
@@ -14,7 +14,7 @@ from util.training import TrainingRun
 
 
 def preconditioner_table(statistics: list[LayerStatistics]) -> str:
-    """Tabulate the analytic statistics of each layer, and the factors by which its gradients are multiplied."""
+    """Tabulate the analytic statistics of each layer, and the factors of the static preconditioner."""
     rows = [["layer", "weight std", "bias std", "gradient std: weight", "bias", "preconditioner: weight", "bias"]]
     for layer in statistics:
         gradient = (layer.weight_gradient_std, layer.bias_gradient_std)
@@ -24,7 +24,7 @@ def preconditioner_table(statistics: list[LayerStatistics]) -> str:
 
 
 def finished_line(seed: int, contender: Contender, run: TrainingRun, left: int, seconds: float) -> str:
-    """Say how a training went, how many are left, and about how many seconds these take."""
+    """Say how a training went, how many are left, and about how long these take."""
     return (f"{contender} seed {seed}: training loss {final_loss(run):.3f}, test loss {run.test_loss:.3f}, "
             f"test accuracy {run.test_accuracy:.1%}; {left} left, about {seconds / 60:.0f} min")
 
@@ -161,7 +161,7 @@ def _with_error(values: Sequence[float], format: str) -> str:
 
 def _epochs(epochs: list[float]) -> str:
     lowest, highest = _epoch(min(epochs)), _epoch(max(epochs))
-    return lowest if lowest == highest else f"{_epoch(median(epochs))} ({lowest} to {highest})"
+    return lowest if lowest == highest else f"{_epoch(median_low(epochs))} ({lowest} to {highest})"
 
 
 def _epoch(epoch: float) -> str:

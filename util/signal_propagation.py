@@ -27,14 +27,15 @@ gradient on (a ReLU passes none where its output is zero; a max pool passes each
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), sections 2.2 and 2.3, by biases,
 correlated positions and max pools.
 
-Limits. All of this is about the average over random networks, not about one of them. Without max pools it is exact at
-any width: flip the signs of one channel's weights and bias, and every product of two channels' terms changes its sign,
-so these vanish on average, with no independence assumed. A max pool breaks that symmetry, because it picks positions
-whose inputs are atypically large. The gradients of the weights below it come out larger than predicted, by a share of
-about (s - 1) / (2 f), where s = m / pi of the block is the second moment of what passes it, and f the fan-in of the
-layer below, of whose inputs each carries 1 / f of that excess. It does not depend on the number of channels, so layers
-of a small fan-in, such as 1x1 convolutions of few channels and depthwise ones, are predicted badly before large pools.
-README.md has numbers.
+Limits. All of this is about the average over random networks, not about one of them. Without max pools, the second
+moments of signals and gradients are exact at any width: flip the signs of one channel's weights and bias, and every
+product of two channels' terms changes its sign, so these vanish on average, with no independence assumed. (The cross
+moments are not exact, but only max pools need them.) A max pool breaks that symmetry, because it picks positions whose
+inputs are atypically large. The standard deviation of the gradients of the weights below it comes out larger than
+predicted, by a share of about (s - 1) / (2 f), where s = m / pi of the block is the second moment of what passes it,
+and f the fan-in of the layer below, of whose inputs each carries 1 / f of that excess. It does not depend on the number
+of channels, so layers of a small fan-in, such as 1x1 convolutions of few channels and depthwise ones, are predicted
+badly before large pools. README.md has numbers.
 """
 from __future__ import annotations
 
@@ -52,6 +53,7 @@ from torch import nn
 SUPPORTED = ("supported are chains (nn.Sequential) of Conv2d without padding, Linear, ReLU, Flatten of all dimensions, "
              "Identity, and MaxPool2d whose windows neither overlap nor reach over the edge")
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
+LIMIT = 10.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-23
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,11 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
 
 
 def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tuple[float, float],
-               scales: Callable[[nn.Module, float], tuple[float, float]]) -> list[LayerStatistics]:
+               variances: Callable[[nn.Module, float], tuple[float, float]]) -> list[LayerStatistics]:
     """Follow the signal from input to output, and the gradient back: the formulas at the top of this file.
 
     Args:
-        scales: gives sigma_l^2 and beta_l^2 of a layer, whose input has the given second moment.
+        variances: gives sigma_l^2 and beta_l^2 of a layer, whose input has the given second moment.
     """
     if min(input_shape, default=0) < 1:
         raise ValueError(f"input_shape must consist of sizes from 1 on, but is {tuple(input_shape)}")
@@ -156,16 +158,12 @@ def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tupl
     second, cross = second * moments.second, second * moments.cross
     signal = []  # for each layer sigma_l^2, beta_l^2, m_{l-1}, pi_l
     for name, layer, block in layers:
-        weight_variance, bias_variance = scales(layer, second)
+        weight_variance, bias_variance = variances(layer, second)
         gain = _fan_in(layer) * weight_variance
         variance = gain * second + bias_variance
         if variance == 0:
             raise ValueError(f"cannot predict layer '{name}' ({type(layer).__name__}): its parameters are all zero")
-        if isinstance(layer, nn.Linear):
-            rho = 0.0  # a single position: there is none to be correlated with
-        else:
-            rho = (gain * cross + bias_variance) / variance
-        moments = block.moments(rho)
+        moments = block.moments((gain * cross + bias_variance) / variance)
         signal.append((weight_variance, bias_variance, second, moments.passing))
         second, cross = variance * moments.second, variance * moments.cross
 
@@ -216,7 +214,7 @@ def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     1 - Phi(x)^n is the probability that a ReLU lets z through. Without a ReLU, z itself is averaged.
 
     The average over u is a trapezoidal sum in s, u = w sinh(s): it converges exponentially (Trefethen and Weideman,
-    "The Exponentially Convergent Trapezoidal Rule", 2014), and resolves the step of A and B for every rho. One
+    "The Exponentially Convergent Trapezoidal Rule", 2014), and resolves the step of 1 - Phi^n for every rho. One
     pre-activation, n = 1, has a closed form, the arc-cosine kernel of degree 1 (Cho and Saul, 2009).
     """
     if pool_size == 1 and not rectified:
@@ -237,14 +235,11 @@ def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     density = np.exp(-u**2 / 2) * np.cosh(s)
     density /= density.sum()
     x = -math.sqrt(rho) * u / width
-    beyond = np.maximum(-LIMIT - x, 0)  # where the integrands of A and B are 1 and A
+    beyond = np.maximum(-LIMIT - x, 0)  # where 1 - Phi^n is 1, so that A is linear, and B quadratic
     x = x.clip(-LIMIT, LIMIT)
     first = width * (a(x) + beyond)
     second = width**2 * (b(x) + 2 * a(x) * beyond + beyond**2)
     return Moments(float(density @ second), float(density @ first**2), float(density @ survival(x)))
-
-
-LIMIT = 10.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-23
 
 
 @functools.lru_cache(maxsize=None)

@@ -44,7 +44,10 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
 
 
 def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the factors that bring the gradient by each parameter tensor to unit variance.
+    """Return the factors that bring the gradient by each parameter tensor to unit variance, or to a common scale.
+
+    The variance is one for a single sample and a standard normal gradient at the network's output. What a loss's own
+    gradient has there instead is the same factor in all tensors, and left to the learning rate.
 
     Args:
         net: the network that the statistics are of.

@@ -28,12 +28,12 @@ class TrainingRun:
 
     losses: (steps,) float32, the cross-entropy (in nats) of each minibatch before the step that it causes. If the last
         one is not finite, the training has diverged and ended there.
-    weight_rms: (epochs + 1, layers) float64, the root mean square of each layer's weights before training and after
-        each epoch.
-    gradient_rms: (epochs + 1, tensors) float64, the root mean square of the gradient by each parameter tensor at these
-        times, see `measure_gradients`.
-    predicted_rms: (epochs + 1, tensors) float64, what `predict_current` says of it.
-    steps_per_second: optimizer steps per second of wall-clock time.
+    weight_rms: (completed epochs + 1, layers) float64, the root mean square of each layer's weights before training
+        and after each epoch.
+    gradient_rms: (completed epochs + 1, tensors) float64, the root mean square of the gradient by each parameter tensor
+        at these times, see `measure_gradients`.
+    predicted_rms: (completed epochs + 1, tensors) float64, what `predict_current` says of it.
+    steps_per_second: optimizer steps per second of wall-clock time, the measurements after each epoch included.
     test_loss, test_accuracy: on the test images, in nats and from 0 to 1; nan until they are evaluated.
     """
 
@@ -127,14 +127,14 @@ def measure_gradients(net: nn.Module, images: Images, seed: int) -> np.ndarray:
         (tensors,) float64, in the order of `net.parameters()`: the root mean square of a gradient's entries, for a
         single image.
     """
-    net = copy.deepcopy(net).requires_grad_()  # leaves the network itself alone, and counts frozen parameters
+    net = copy.deepcopy(net).requires_grad_()  # so that frozen parameters count, too
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
     squares = np.zeros(len(list(net.parameters())))
     for part in chosen.split(MINIBATCH):
         outputs = net(scale(images.pixels[part]))
         at_output = torch.randn(outputs.shape, generator=generator)
-        # As these are independent, the mean square of the images' gradients' sum is the sum of their mean squares.
+        # Since these are independent, the squares of the images' gradients add up, on average, when the gradients do.
         gradients = torch.autograd.grad(outputs, list(net.parameters()), at_output)
         squares += [gradient.square().mean().item() for gradient in gradients]
     return np.sqrt(squares / len(chosen))
