@@ -90,6 +90,24 @@ def limits_table():
         yield f"| {name} | {fan_in} | {rule:.3f} | {measured / predicted - 1:.3f} ± {error / predicted:.3f} |"
 
 
+def single_networks():
+    """Tell how far single networks, and narrow deep ones, are from the average that is predicted."""
+    deep = nn.Sequential(*(module for _ in range(30) for module in (nn.Linear(16, 16), nn.ReLU())))
+    for net, input_shape, networks, passes in ((Net(), (3, 32, 32), 120, 25), (deep, (16,), 1500, 1)):
+        statistics = predict(net, input_shape)
+        torch.manual_seed(0)
+        ratios = []
+        for _ in range(networks):
+            initialize(net, statistics)
+            _, gradients = sample(net, lambda: None, lambda: torch.randn(8, *input_shape), passes, seed=len(ratios))
+            ratios.append([math.sqrt(squares.mean()) / predicted
+                           for squares, predicted in zip(gradients.values(), gradient_stds(net, statistics))])
+        low, middle, high = np.quantile(ratios, [0.025, 0.5, 0.975])
+        first = np.median([ratio[0] for ratio in ratios])
+        yield (f"{networks} networks of {len(statistics)} layers, RMS of a tensor's gradient / predicted: 95 % from "
+               f"{low:.2f} to {high:.2f}, median {middle:.2f}; median of the first tensor {first:.2f}")
+
+
 def images_table(images):
     """Tabulate what real images make of the predictions, for both assumptions about the input's moments."""
     def draw_inputs():
@@ -117,7 +135,7 @@ def main():
     parser.add_argument("--data-dir", help="folder with CIFAR-10, for a second table (default: none)")
     folder = parser.parse_args().data_dir
     torch.set_num_threads(1)
-    for table in (white_noise_table(), limits_table()):
+    for table in (white_noise_table(), limits_table(), single_networks()):
         print("\n".join(table) + "\n", flush=True)
     if folder is not None:
         print("\n".join(images_table(load("cifar10", folder, 50_000, quiet=True).training)))
