@@ -107,7 +107,9 @@ def perform(arguments: Namespace, data: DataSet, moments: tuple[float, float], t
     seed, contender = training
     torch.manual_seed(seed)
     net = Net()
-    label = contender.method + (f"  seed {seed}" if arguments.seeds > 1 else "")
+    label = str(contender) if several_rates(arguments.contenders) else contender.method
+    if arguments.seeds > 1:
+        label += f"  seed {seed}"
     run = METHODS[contender.method](net, data.training, moments, contender.learning_rate, arguments.epochs, seed,
                                     arguments.decay, lambda line: report(f"{label}  {line}"))
     run.test_loss, run.test_accuracy = evaluate(net, data.test)

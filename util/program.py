@@ -51,6 +51,7 @@ def run(main: Callable[[], None]) -> int:
     def unwind(number: int, _: object) -> None:
         for each in SIGNALS:  # nothing shall disturb the cleaning up, which the exception starts ...
             signal.signal(each, signal.SIG_IGN)
+        sys.unraisablehook = lambda _: None  # where an exception cannot be raised, only the watchdog, below, ends this
         received.append(number)
         os.write(2, f"main.py: error: {SIGNALS[number]}\n".encode())
         watchdog = threading.Timer(GRACE, os._exit, [128 + number])  # ... unless it takes too long
