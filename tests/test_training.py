@@ -1,31 +1,19 @@
 """The loop that all methods share, and what each method adds to it."""
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from main import METHODS
 from util import training
-from util.ablation_train import initialization_only_train, preconditioner_only_train
 from util.data import Images, minibatches, scale, synthetic_images
-from util.default_train import default_train
-from util.dynamic_preconditioned_train import dynamic_preconditioned_train, follow_change
+from util.dynamic_preconditioned_train import follow_change
 from util.network import Net
 from util.signal_propagation import STANDARD, gradient_stds, predict, predict_current
-from util.static_preconditioned_train import initialize, preconditioner, static_preconditioned_train
+from util.static_preconditioned_train import initialize, preconditioner
 from util.training import evaluate, measure_gradients, train
-
-METHODS = {
-    "default": default_train,
-    "preconditioned": static_preconditioned_train,
-    "initialization-only": initialization_only_train,
-    "preconditioner-only": preconditioner_only_train,
-    "dynamic": dynamic_preconditioned_train,
-    "dynamic-scale": partial(dynamic_preconditioned_train, follow="scale"),
-    "dynamic-proportions": partial(dynamic_preconditioned_train, follow="proportions"),
-}
 
 
 @pytest.fixture(scope="module")
