@@ -84,7 +84,7 @@ def test_unknown_method(refusal, method):
 @pytest.mark.parametrize("rate", ["0", "-0.001", "nan", "inf", "-inf", "1e999", "1e300", "1e-300", "fast", ""])
 @pytest.mark.parametrize("others", ["", "0.001,"])
 def test_wrong_learning_rate(refusal, rate, others):
-    assert f"METHOD[=RATE[,RATE...]]: '{rate}' is not a positive learning rate" in refusal(f"default={others}{rate}")
+    assert f"METHOD[=RATE[,RATE...]]: '{rate}' is not a number from 1e-30 to 1e+30" in refusal(f"default={others}{rate}")
 
 
 @pytest.mark.parametrize("contenders", ["default=0.001,1e-3", "default default=0.001", "default dynamic default",
@@ -110,8 +110,8 @@ def test_seed_must_be_a_whole_number(refusal, value):
     (["--dataset", "mnist"], "--dataset: invalid choice: 'mnist'"),
     (["--input-moments", "mine"], "--input-moments: invalid choice: 'mine'"),
     (["--colour"], "unrecognized arguments: --colour"),
-    (["--images", "50001"], "--images: 50001 is not from 4 .* to 50000"),
-    (["--images", "3"], "--images: 3 is not from 4 .* to 50000"),
+    (["--images", "50001"], "--images: '50001' is not a whole number from 4 to 50000"),
+    (["--images", "3"], "--images: '3' is not a whole number from 4 to 50000"),
     (["--images", "400", "--smoothing", "201"], "--smoothing: 201 is wider than the run, which has 200 steps"),
     (["--output", "missing/loss.png"], "--output: cannot write 'missing/loss.png': No such file or directory"),
     (["--output", "loss"], "--output: 'loss' does not end in a known figure format"),

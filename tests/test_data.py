@@ -128,7 +128,7 @@ def serve(monkeypatch):
 def stand_in(monkeypatch):
     """Some images in the place of the synthetic ones, which take their time, by whether they are to train with."""
     images = {True: random_images(30), False: random_images(10)}
-    monkeypatch.setattr(data, "synthetic_images", lambda train, count=None: data.Images(
+    monkeypatch.setattr(data, "synthetic_images", lambda train, count: data.Images(
         images[train].pixels[:count], images[train].labels[:count]))
     return images
 
@@ -215,13 +215,12 @@ def test_input_moments_of_constant_images(value):
     assert data.input_moments(images) == pytest.approx((square, square), rel=1e-14)
 
 
-def test_synthetic_images_are_always_the_same(monkeypatch):
+def test_synthetic_images_are_always_the_same():
     many, few = data.synthetic_images(True, 1500), data.synthetic_images(True, 1200)
     assert torch.equal(many.pixels[:1200], few.pixels) and torch.equal(many.labels[:1200], few.labels)
     assert many.pixels.shape == (1500, 3, 32, 32) and many.pixels.dtype == torch.uint8
     assert set(many.labels.tolist()) == set(range(10))
-    monkeypatch.setattr(data, "TEST_IMAGES", 100)
-    test = data.synthetic_images(False)
+    test = data.synthetic_images(False, 100)
     assert len(test.labels) == 100
     assert not torch.equal(test.pixels, many.pixels[:100])
 

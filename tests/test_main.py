@@ -100,7 +100,7 @@ def test_output_tells_preconditioner_progress_results_and_files(first_run):
     assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
     for method in ("default", "preconditioned"):
         for seed in (0, 1):
-            progress = re.findall(rf"^{method}  seed {seed}  \[(\d), +(\d+)\] loss: \d\.\d\d\d$", output, re.M)
+            progress = re.findall(rf"^{method}=0\.001 seed {seed}  \[(\d), +(\d+)\] loss: \d\.\d\d\d$", output, re.M)
             assert progress == [(epoch, step) for epoch in "12" for step in ("4", "8", "12", "16", "20")]
         assert re.search(rf"^{method}=0\.001( +{NUMBER}){{6}} % .*\d$", output, re.M)
     assert " left" not in output
@@ -169,11 +169,11 @@ def test_decay_and_moments_of_the_images(run, first_run, tmp_path):
 def test_training_that_diverges_ends_the_run(run, old_figure):
     code, output, errors = run(*LONG, "default", "preconditioned=1e9", "--jobs", "2", "-q")
     assert (code, output) == (1, "")
-    assert re.fullmatch(r"main\.py: error: preconditioned: the training diverged at step \d+, with learning rate "
-                        r"1e\+09 and seed 0; a lower learning rate may help\n", errors)
+    assert re.fullmatch(r"main\.py: error: preconditioned=1e\+09 seed 0: the training diverged at step \d+; a lower "
+                        r"learning rate may help\n", errors)
 
 
-@pytest.mark.parametrize("broken", ["archive", "draw", "result_tables"])
+@pytest.mark.parametrize("broken", ["save_losses", "draw", "result_tables"])
 def test_each_result_is_delivered_whatever_becomes_of_the_others(run, tmp_path, monkeypatch, broken):
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -182,7 +182,7 @@ def test_each_result_is_delivered_whatever_becomes_of_the_others(run, tmp_path, 
     code, output, errors = run(*TINY, "--save-losses", "losses.npz")
     assert (code, errors) == (1, "main.py: error: OSError: [Errno 28] No space left on device\n")
     assert ("test accuracy" in output) == (broken != "result_tables")
-    delivered = {"archive": ["loss.png"], "draw": ["losses.npz"], "result_tables": ["loss.png", "losses.npz"]}
+    delivered = {"save_losses": ["loss.png"], "draw": ["losses.npz"], "result_tables": ["loss.png", "losses.npz"]}
     assert sorted(path.name for path in tmp_path.iterdir()) == delivered[broken]
 
 
@@ -219,7 +219,7 @@ def test_killed_worker(old_figure):
     assert re.fullmatch(r"main\.py: error: a worker process was killed from outside by signal 9, .*\n", errors)
 
 
-@pytest.mark.parametrize("step, number_of_call", [("archive", 3), ("draw", 1), ("render", 1)])
+@pytest.mark.parametrize("step, number_of_call", [("save_losses", 3), ("draw", 1), ("render", 1)])
 def test_interrupt_while_results_are_written(old_figure, monkeypatch, tmp_path, step, number_of_call):
     """Losses are first written as each of the two trainings ends."""
     calls = []

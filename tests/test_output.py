@@ -1,5 +1,4 @@
 """Result files are written whole or not at all, what cannot be written is found out before, and what is in them."""
-import io
 import os
 import signal
 import stat
@@ -12,7 +11,7 @@ import pytest
 from tests.processes import forked
 from util import program
 from util.comparison import Contender
-from util.output import archive, check_outputs, figure_format, write_whole
+from util.output import check_outputs, save_losses, write_whole
 from util.program import UsageError
 from util.training import TrainingRun
 
@@ -68,8 +67,10 @@ def test_unknown_figure_format_is_refused(folder, path):
         check_outputs(path, None)
 
 
-def test_known_figure_formats():
-    assert [figure_format(path) for path in ("a.b/loss.png", "loss.SVG", "loss.png.pdf")] == ["png", "svg", "pdf"]
+@pytest.mark.parametrize("path", ["a.b/loss.png", "loss.SVG", "loss.png.pdf"])
+def test_known_figure_formats(folder, path):
+    (folder / "a.b").mkdir()
+    check_outputs(path, None)
 
 
 def test_one_file_for_two_results_is_refused(folder):
@@ -174,14 +175,16 @@ def test_signal_waits_until_the_file_is_written(folder):
     assert names(folder) == ["file"]
 
 
-def test_archive_explains_itself():
+def test_saved_losses_explain_themselves(folder):
     def run(*losses):
         return TrainingRun(np.array(losses, dtype=np.float32), *[np.zeros((2, 3))] * 3, steps_per_second=1)
 
     several, other = [Contender("default", 0.001), Contender("default", 0.01)], Contender("dynamic", 0.001)
-    arguments = Namespace(contenders=[*several, other], images=8, epochs=1, decay=True, input_moments="images")
+    arguments = Namespace(contenders=[*several, other], images=8, epochs=1, decay=True, input_moments="images",
+                          save_losses="losses.npz")
     results = {(3, other): run(1, 2), (3, several[0]): run(3, 4), (4, several[0]): run(5, 6), (3, several[1]): run(7)}
-    arrays = np.load(io.BytesIO(archive(results, arguments, "synthetic")))
+    save_losses(results, arguments, "synthetic")
+    arrays = np.load("losses.npz")
     losses = {name: array.tolist() for name, array in arrays.items() if array.dtype == np.float32}
     assert losses == {"losses_dynamic_seed_3": [1, 2], "losses_default=0.001_seed_3": [3, 4],
                       "losses_default=0.001_seed_4": [5, 6], "losses_default=0.01_seed_3": [7]}
@@ -189,3 +192,8 @@ def test_archive_explains_itself():
         "learning_rate_dynamic": 0.001, "learning_rate_default=0.001": 0.001, "learning_rate_default=0.01": 0.01,
         "dataset": "synthetic", "images": 8, "epochs": 1, "decay": True, "input_moments": "images", "minibatch": 4,
         "momentum": 0.9}
+
+
+def test_losses_are_saved_only_if_asked_for(folder):
+    save_losses({}, Namespace(save_losses=None), "synthetic")
+    assert names(folder) == []

@@ -97,10 +97,11 @@ def test_first_failure_ends_all(error):
         outcomes(fail_or_wait, ["wait", error, "wait"], 2)
 
 
-def test_unexpected_exception_ends_all_with_a_traceback(capfd):
+@pytest.mark.parametrize("kind", [ZeroDivisionError, EOFError])
+def test_unexpected_exception_ends_all_with_a_traceback(capfd, kind):
     with pytest.raises(Failure, match="exit code 1 instead of a result"):
-        outcomes(fail_or_wait, ["wait", ZeroDivisionError("the reason")], 2)
-    assert capfd.readouterr().err.endswith("ZeroDivisionError: the reason\n")
+        outcomes(fail_or_wait, ["wait", kind("the reason")], 2)
+    assert capfd.readouterr().err.endswith(f"{kind.__name__}: the reason\n")
 
 
 @pytest.mark.parametrize("tasks", [["wait", "die"], ["die", "wait"], ["die"], ["die", "die", "die"]])

@@ -125,7 +125,7 @@ def test_a_figure_without_a_single_curve_says_why():
     figure = figure_of(DIVERGED)
     for axes in figure.axes:
         assert [text.get_text() for text in axes.texts] == ["every training diverged"]
-    assert render(figure, "png").startswith(b"\x89PNG")
+    assert render(figure, "loss.PNG").startswith(b"\x89PNG")
 
 
 def test_every_method_has_its_style():
@@ -140,10 +140,10 @@ def test_figure_does_not_depend_on_the_users_settings():
                 "savefig.bbox": "tight", "lines.linewidth": 9, "axes.facecolor": "black", "axes.grid": True,
                 "axes.prop_cycle": matplotlib.cycler(color=["red"]), "legend.loc": "center", "xtick.labelsize": 40,
                 "axes.xmargin": 0.5, "image.cmap": "gray", "path.simplify": False}
-    expected = render(figure_of(SWEEP), "png")
+    expected = render(figure_of(SWEEP), "loss.png")
     with matplotlib.rc_context(settings):
-        assert render(figure_of(SWEEP), "png") == expected
+        assert render(figure_of(SWEEP), "loss.png") == expected
 
 
 def test_other_formats():
-    assert render(figure_of(ONE_SEED), "pdf").startswith(b"%PDF")
+    assert render(figure_of(ONE_SEED), "a.png.pdf").startswith(b"%PDF")

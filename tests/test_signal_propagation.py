@@ -1,6 +1,8 @@
 """The theory against closed forms and against Monte Carlo; what it does not cover is refused."""
 import copy
+import functools
 import math
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 from tests.monte_carlo import root_mean_square, sample
 from util.network import Net
+from util.parallel import available_cores, run_parallel
 from util.signal_propagation import block_moments, gradient_stds, predict, predict_current
 from util.static_preconditioned_train import initialize
 
@@ -32,7 +35,7 @@ CHAINS = {
         nn.Sequential(nn.Conv2d(6, 16, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
                       nn.Linear(576, 40, bias=False), nn.ReLU(), nn.Linear(40, 20)), (6, 14, 14)),
     "groups, stride and dilation": (
-        nn.Sequential(nn.Conv2d(8, 32, 3, groups=2, stride=2), nn.ReLU(), nn.Conv2d(32, 32, 2, groups=4, dilation=2),
+        nn.Sequential(nn.Conv2d(8, 32, 3, groups=2, stride=2), nn.ReLU(), nn.Conv2d(32, 32, 2, groups=2, dilation=2),
                       nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 20)), (8, 18, 18)),
     "nested, with several pools and ReLUs in a row": (
         nn.Sequential(nn.Sequential(nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2)), nn.ReLU(),
@@ -44,22 +47,54 @@ CHAINS = {
 }
 
 
-def assert_monte_carlo_agrees(net, draw_parameters, draw_inputs, variances, stds, networks=2500):
-    """Hold predicted variances of pre-activations, and standard deviations of gradients, against measured ones."""
-    signals, gradients = sample(net, draw_parameters, draw_inputs, networks, seed=0)
-    predicted = {**dict(zip(signals, np.sqrt(variances))), **dict(zip(gradients, stds))}
-    for name, squares in {**signals, **gradients}.items():
-        measured, standard_error = root_mean_square(squares)
-        assert 3 * standard_error < TOLERANCE * predicted[name], name
-        assert measured == pytest.approx(predicted[name], rel=TOLERANCE), name
+class Case(NamedTuple):
+    """Random networks to be measured, with what the theory says of pre-activations and gradients."""
+
+    net: nn.Module
+    draw_parameters: Callable[[], None]
+    draw_inputs: Callable[[], torch.Tensor]
+    variances: Sequence[float]
+    stds: Sequence[float]
 
 
-@pytest.mark.parametrize("name", CHAINS)
-def test_monte_carlo(name):
+def variance_preserving(name):
     net, input_shape = CHAINS[name]
     statistics = predict(net, input_shape)
-    assert_monte_carlo_agrees(net, lambda: initialize(net, statistics), lambda: torch.randn(4, *input_shape),
-                              np.ones(len(statistics)), gradient_stds(net, statistics))
+    return Case(net, lambda: initialize(net, statistics), lambda: torch.randn(2, *input_shape),
+                np.ones(len(statistics)), gradient_stds(net, statistics))
+
+
+def default_initialization():
+    """PyTorch draws weights and biases uniformly with a variance of 1 / (3 fan-in)."""
+    net, twin = Net(), Net()
+    fill(twin, [1 / math.sqrt(3 * module.weight[0].numel()) for module in twin if hasattr(module, "weight")
+                for _ in ("weight", "bias")])
+    statistics = predict_current(twin)
+
+    def draw_parameters():
+        for module in net:
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+    return Case(net, draw_parameters, lambda: torch.randn(2, 3, 32, 32), forward_variances(twin, statistics),
+                gradient_stds(twin, statistics))
+
+
+def scaled_initialization():
+    """Each tensor with a scale of its own, for smooth inputs."""
+    scales = [2.0, 0.5, 0.7, 3.0, 1.5, 1.0, 0.8, 2.0, 1.2, 0.1]
+    net, twin = Net(), Net()
+    stds = [scale * std for scale, layer in zip(zip(scales[::2], scales[1::2]), predict(net))
+            for scale, std in zip(scale, (layer.weight_std, layer.bias_std))]
+    fill(twin, stds)
+    statistics = predict_current(twin, input_moments=(0.5, 0.25))
+
+    def draw_parameters():
+        for parameter, std in zip(net.parameters(), stds):
+            nn.init.normal_(parameter, std=std)
+
+    return Case(net, draw_parameters, lambda: 0.5 * (torch.randn(2, 3, 32, 32) + torch.randn(2, 3, 1, 1)),
+                forward_variances(twin, statistics, (0.5, 0.25)), gradient_stds(twin, statistics))
 
 
 def fill(net, stds):
@@ -82,37 +117,34 @@ def forward_variances(net, statistics, input_moments=(1.0, 0.0)):
     return variances
 
 
-def test_monte_carlo_of_the_default_initialization():
-    """PyTorch draws weights and biases uniformly with a variance of 1 / (3 fan-in)."""
-    net, twin = Net(), Net()
-    fill(twin, [1 / math.sqrt(3 * module.weight[0].numel()) for module in twin if hasattr(module, "weight")
-                for _ in ("weight", "bias")])
-    statistics = predict_current(twin)
-
-    def draw_parameters():
-        for module in net:
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-
-    assert_monte_carlo_agrees(net, draw_parameters, lambda: torch.randn(4, 3, 32, 32),
-                              forward_variances(twin, statistics), gradient_stds(twin, statistics))
+CASES = {"default initialization": default_initialization, "scaled initialization": scaled_initialization,
+         **{name: functools.partial(variance_preserving, name) for name in CHAINS}}
 
 
-def test_monte_carlo_of_a_scaled_initialization():
-    """Each tensor with a scale of its own, for smooth inputs."""
-    scales = [2.0, 0.5, 0.7, 3.0, 1.5, 1.0, 0.8, 2.0, 1.2, 0.1]
-    net, twin = Net(), Net()
-    stds = [scale * std for scale, layer in zip(zip(scales[::2], scales[1::2]), predict(net))
-            for scale, std in zip(scale, (layer.weight_std, layer.bias_std))]
-    fill(twin, stds)
-    statistics = predict_current(twin, input_moments=(0.5, 0.25))
+def measure(name, report):
+    """Measure a case, in a process of its own."""
+    torch.backends.mkldnn.enabled = False  # costs more than it saves in networks this small
+    case = CASES[name]()
+    networks = 2500 if isinstance(case.net, Net) else 1000  # as many as the standard errors, see above, ask for
+    return sample(case.net, case.draw_parameters, case.draw_inputs, networks, seed=0)
 
-    def draw_parameters():
-        for parameter, std in zip(net.parameters(), stds):
-            nn.init.normal_(parameter, std=std)
 
-    assert_monte_carlo_agrees(net, draw_parameters, lambda: 0.5 * (torch.randn(4, 3, 32, 32) + torch.randn(4, 3, 1, 1)),
-                              forward_variances(twin, statistics, (0.5, 0.25)), gradient_stds(twin, statistics))
+@pytest.fixture(scope="module")
+def measured():
+    """All cases, side by side, since they take more time than all other tests together."""
+    return dict(run_parallel(measure, list(CASES), available_cores(), report=None))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_monte_carlo(measured, name):
+    """Variances of pre-activations and standard deviations of gradients, predicted and measured."""
+    case = CASES[name]()
+    signals, gradients = measured[name]
+    predicted = {**dict(zip(signals, np.sqrt(case.variances))), **dict(zip(gradients, case.stds))}
+    for name, squares in {**signals, **gradients}.items():
+        rms, standard_error = root_mean_square(squares)
+        assert 3 * standard_error < TOLERANCE * predicted[name], name
+        assert rms == pytest.approx(predicted[name], rel=TOLERANCE), name
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -317,7 +349,7 @@ def with_hook(module, register):
     (nn.Sequential(nn.Linear(6, 6), with_own_forward(nn.Sequential(nn.ReLU()))), (6,), "'1' (Sequential): it has"),
     (nn.Sequential(nn.LazyLinear(6)), (6,), "'0' (LazyLinear): its parameters get their shapes only when"),
     (nn.Sequential(nn.Linear(6, 4), nn.LazyLinear(6)), (6,), "'1' (LazyLinear): its parameters get their shapes only"),
-    (nn.Sequential(nn.Linear(4, 0)), (4,), "'0' (Linear): it has no outputs"),
+    (nn.Sequential(nn.Linear(4, 0)), (4,), "'0' (Linear): it has no inputs or no outputs"),
     (nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).double()), (6,), "'1' (Linear): its parameters and those of the"),
     (nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6, device="meta")), (6,), "'1' (Linear): its parameters and those"),
     (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, stride=2)), (3, 9, 9), "'1' (MaxPool2d)"),

@@ -13,7 +13,7 @@ from util.dynamic_preconditioned_train import follow_change
 from util.network import Net
 from util.signal_propagation import STANDARD, gradient_stds, predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.training import evaluate, measure_gradients, train
+from util.training import Settings, evaluate, measure_gradients, train
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def run(method, images, seed=3, learning_rate=0.001, epochs=1, decay=False, mome
     """Train a network by a method as the demo does; return it and the record."""
     torch.manual_seed(seed)
     net = Net()
-    return net, METHODS[method](net, images, moments, learning_rate, epochs, seed, decay, report)
+    return net, METHODS[method](net, images, learning_rate, seed, Settings(epochs, decay, moments), report)
 
 
 def plain_loop(net, images, learning_rate_at, epochs, seed, factors=(1.0,) * 10):
@@ -96,9 +96,9 @@ def test_all_methods_see_the_same_minibatches(images, monkeypatch):
 @pytest.fixture
 def recorded(images, monkeypatch):
     """What each method hands to the loop: its parameters at the start, its factors, whether it refreshes them."""
-    def loop(net, images, factors, input_moments, learning_rate, epochs, seed, decay, report, refresh=None):
+    def loop(net, images, factors, *settings, refresh=None):
         return [parameter.detach().clone() for parameter in net.parameters()], list(factors), refresh, (
-            images, input_moments, learning_rate, epochs, seed, decay, report)
+            images, *settings)
 
     for module in ("default_train", "static_preconditioned_train", "ablation_train", "dynamic_preconditioned_train"):
         monkeypatch.setattr(f"util.{module}.train", loop)
@@ -151,12 +151,12 @@ def test_parts_of_a_change():
 
 
 def test_factors_change_at_each_refresh_and_only_there(images, monkeypatch):
-    """Two epochs are 60 steps; refreshed every 25, the factors of the steps from 0, 25 and 50 on are 1, 2 and 3."""
+    """Two epochs are 60 steps; refreshed every 25, the factors of the steps from 25 and 50 on are 2 and 3, not 1."""
     monkeypatch.setattr(training, "REFRESH_EVERY", 25)
-    factors = iter([[1.0] * 10, [2.0] * 10, [3.0] * 10])
+    factors = iter([[2.0] * 10, [3.0] * 10])
     torch.manual_seed(5)
     net = Net()
-    record = train(net, images, (), STANDARD, 0.001, 2, 5, False, ignore, refresh=lambda net: next(factors))
+    record = train(net, images, [1.0] * 10, 0.001, 5, Settings(2, False, STANDARD), ignore, lambda net: next(factors))
     torch.manual_seed(5)
     expected = Net()
     order = torch.Generator().manual_seed(5)
@@ -183,7 +183,7 @@ def test_frozen_parameters_stay_and_the_others_are_trained_right(images, factors
     frozen = [0, 7]
     for index in frozen:
         list(net.parameters())[index].requires_grad_(False)
-    record = train(net, images, factors, STANDARD, 0.001, 1, 7, False, ignore)
+    record = train(net, images, factors, 0.001, 7, Settings(1, False, STANDARD), ignore)
     factor = factors[0] if factors else 1.0
     losses = plain_loop(expected, images, lambda step: 0.001, 1, 7,
                         [0.0 if index in frozen else factor for index in range(10)])

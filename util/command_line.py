@@ -36,21 +36,21 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
     """
     parser = _Parser(prog="main.py", description="Train the network of PyTorch's CIFAR-10 tutorial twice, by default "
                      "and with preconditioned gradients, and plot both loss curves.")
-    add = parser.add_argument
+    add, positive_int = parser.add_argument, _number(int, 1, 10**9)
     add("contenders", nargs="*", metavar="METHOD[=RATE[,RATE...]]", type=_contenders(methods),
         help=f"what to compare: {', '.join(methods)}; each with one learning rate or several to choose the best from "
              f"(default: default={LEARNING_RATE} preconditioned={LEARNING_RATE})")
-    add("-e", "--epochs", type=_positive_int, default=2, metavar="N",
+    add("-e", "--epochs", type=positive_int, default=2, metavar="N",
         help="passes through the training images (default: %(default)s)")
-    add("-s", "--smoothing", type=_positive_int, metavar="N",
+    add("-s", "--smoothing", type=positive_int, metavar="N",
         help="width of the Gaussian smoothing kernel in steps, +-3 sigma (default: 4 %% of the run's steps, which is "
              "1000 for 2 epochs of all images)")
     add("-q", "--quiet", action="store_true", help="print nothing on success (default: print progress and results)")
     add("--decay", action="store_true",
         help="let every learning rate fall linearly to zero over the run (default: keep it constant)")
-    add("--seed", type=_seed, default=0, metavar="N",
+    add("--seed", type=_number(int, 0, 2**32 - 1), default=0, metavar="N",
         help="seed of the parameters and of the minibatches' order (default: %(default)s)")
-    add("--seeds", type=_positive_int, default=1, metavar="N",
+    add("--seeds", type=positive_int, default=1, metavar="N",
         help="repeat every training with N seeds, from --seed on (default: %(default)s)")
     add("--input-moments", choices=["standard", "images"], default="standard",
         help="what the theory assumes of the input: independent standard normals, or the moments that the training "
@@ -59,9 +59,9 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
         help="auto: CIFAR-10, or synthetic data if it cannot be had (default: %(default)s)")
     add("--data-dir", default="data", metavar="DIR",
         help="folder where CIFAR-10 is, or is downloaded to (default: %(default)s)")
-    add("--images", type=_positive_int, default=TRAINING_IMAGES, metavar="N",
+    add("--images", type=_number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
         help="train on the first N images only, for a quick look (default: all %(default)s)")
-    add("--jobs", type=_positive_int, default=available_cores(), metavar="N",
+    add("--jobs", type=positive_int, default=available_cores(), metavar="N",
         help="trainings at a time (default: the number of available cores, here %(default)s)")
     add("-o", "--output", default="loss.png", metavar="FILE",
         help="the figure, in the format that the name's ending says (default: %(default)s)")
@@ -74,9 +74,6 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"argument METHOD: {name} is named twice")
-    if not MINIBATCH <= arguments.images <= TRAINING_IMAGES:
-        raise UsageError(f"argument --images: {arguments.images} is not from {MINIBATCH} (one minibatch) "
-                         f"to {TRAINING_IMAGES} (all images)")
     steps = arguments.epochs * (arguments.images // MINIBATCH)
     arguments.smoothing = arguments.smoothing or max(1, steps // 25)
     if arguments.smoothing > steps:
@@ -87,32 +84,27 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
 
 def _contenders(methods: Collection[str]) -> Callable[[str], list[Contender]]:
     """Return a parser of METHOD[=RATE[,RATE...]]."""
+    rate = _number(float, 1e-30, 1e30)  # well within single precision
+
     def parse(text: str) -> list[Contender]:
         method, equals, rates = text.partition("=")
         if method not in methods:
             raise argparse.ArgumentTypeError(f"there is no method '{method}', only {', '.join(methods)}")
-        return [Contender(method, _rate(rate)) for rate in rates.split(",")] if equals else [
-            Contender(method, LEARNING_RATE)]
+        if not equals:
+            return [Contender(method, LEARNING_RATE)]
+        return [Contender(method, rate(text)) for text in rates.split(",")]
     return parse
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 1e-30 <= value <= 1e30:  # well within single precision
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive learning rate from 1e-30 to 1e30")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text[:20]}' is not a whole number from 1 to 999999999")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"'{text[:20]}' is not a whole number from 0 to 2^32 - 1")
-    return int(text)
+def _number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
+    """Return a parser of numbers in a range."""
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest:
+            name = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"'{text[:20]}' is not a {name} from {lowest} to {highest}")
+        return value
+    return parse

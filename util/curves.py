@@ -55,10 +55,9 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
         0 if it does, but the other run makes none before, so that there is nothing to overtake.
     """
     difference = other.astype(np.float64) - default
-    smoothed = smooth(difference, width)
-    radius = smoothing_radius(width)
     if len(difference) < 2:
         return math.inf  # a single step does not tell a gain from noise
+    smoothed = smooth(difference, width)
     noise = math.sqrt(np.mean(np.diff(difference) ** 2) / 2)
     running_sum = np.concatenate([[0.0], np.cumsum(smoothed)])
     turn = int(running_sum.argmin())
@@ -67,4 +66,4 @@ def overtaking_epoch(default: np.ndarray, other: np.ndarray, width: int, steps_p
         return math.inf
     if gain_before <= 3 * noise * math.sqrt(turn):
         return 0.0
-    return (turn + radius) / steps_per_epoch
+    return (turn + smoothing_radius(width)) / steps_per_epoch

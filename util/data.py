@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import ssl
+import sys
 import tempfile
 from http.client import HTTPException
 from pathlib import Path
@@ -58,7 +59,7 @@ def load(dataset: str, folder: str, count: int, quiet: bool) -> DataSet:
             nor can be downloaded.
     """
     if dataset == "synthetic":
-        return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False))
+        return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False, TEST_IMAGES))
     folder = os.path.expanduser(folder)  # as torchvision does
     try:
         if Path(folder).exists() and not Path(folder).is_dir():
@@ -80,11 +81,11 @@ def load(dataset: str, folder: str, count: int, quiet: bool) -> DataSet:
         f"{problem}, so this run uses synthetic data, which are not CIFAR-10; for the real images, {advice}"))
 
 
-def synthetic_images(train: bool, count: int | None = None) -> Images:
+def synthetic_images(train: bool, count: int) -> Images:
     """Make ten classes of images, always the same ones, that are somewhat harder for a small network than CIFAR-10.
 
     Each class has 100 smooth periodic colour patterns with a part in common. An image is one pattern, shifted and with
-    a random contrast, under pixel noise.
+    a random contrast, under pixel noise. Fewer images are a part of more.
     """
     kinds, common, shift, contrast, noise, chunk = 100, 0.4, 8, 0.15, 0.25, 1_000
     rng = np.random.default_rng(0)
@@ -93,11 +94,10 @@ def synthetic_images(train: bool, count: int | None = None) -> Images:
     patterns = (fields[1:] + common * fields[0]).reshape(-1, 3, 32, 32)  # pattern i belongs to class i modulo 10
     patterns /= patterns.std()
 
-    available = TRAINING_IMAGES if train else TEST_IMAGES
-    count = available if count is None else min(count, available)
-    pixels = np.empty((count, 3, 32, 32), dtype=np.uint8)
-    labels = np.empty(count, dtype=np.int64)
-    for start in range(0, count, chunk):  # a seed for each chunk, so that fewer images are a part of more
+    starts = range(0, count, chunk)
+    pixels = np.empty((len(starts) * chunk, 3, 32, 32), dtype=np.uint8)
+    labels = np.empty(len(starts) * chunk, dtype=np.int64)
+    for start in starts:
         rng = np.random.default_rng([int(train), start])
         pattern = rng.integers(len(patterns), size=chunk)
         rows, columns = (np.arange(32) + rng.integers(-shift, shift + 1, size=(2, chunk, 1))) % 32
@@ -105,10 +105,9 @@ def synthetic_images(train: bool, count: int | None = None) -> Images:
                          rows[:, None, :, None], columns[:, None, None, :]]
         image *= contrast * rng.uniform(0.5, 1.5, (chunk, 1, 1, 1)).astype(np.float32)
         image += 0.5 + noise * rng.standard_normal(image.shape, dtype=np.float32)
-        part = slice(start, min(start + chunk, count))
-        pixels[part] = (255 * image.clip(0, 1))[:part.stop - start]
-        labels[part] = (pattern % CLASSES)[:part.stop - start]
-    return Images(torch.from_numpy(pixels), torch.from_numpy(labels))
+        pixels[start:start + chunk] = 255 * image.clip(0, 1)
+        labels[start:start + chunk] = pattern % CLASSES
+    return Images(torch.from_numpy(pixels[:count]), torch.from_numpy(labels[:count]))
 
 
 def scale(pixels: torch.Tensor) -> torch.Tensor:
@@ -207,10 +206,8 @@ def _download_archive(folder: str, quiet: bool) -> None:
     default = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none of its own
     try:
-        with contextlib.ExitStack() as stack:
-            if quiet:
-                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        with contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout), \
+                contextlib.redirect_stderr(io.StringIO() if quiet else sys.stderr):
             download_url(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5)
     except (URLError, HTTPException, ConnectionError, socket.timeout, ssl.SSLError, RuntimeError, ValueError) as error:
         raise _CannotDownload(str(error)) from error

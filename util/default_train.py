@@ -5,13 +5,13 @@ from typing import Callable
 
 from util.data import Images
 from util.network import Net
-from util.training import TrainingRun, train
+from util.training import Settings, TrainingRun, train
 
 
-def default_train(net: Net, images: Images, input_moments: tuple[float, float], learning_rate: float, epochs: int,
-                  seed: int, decay: bool, report: Callable[[str], None]) -> TrainingRun:
+def default_train(net: Net, images: Images, learning_rate: float, seed: int, settings: Settings,
+                  report: Callable[[str], None]) -> TrainingRun:
     """Train a network as the tutorial does, from the parameters that PyTorch gave it.
 
     Args and returns: as of `util.training.train`.
     """
-    return train(net, images, (), input_moments, learning_rate, epochs, seed, decay, report)
+    return train(net, images, (), learning_rate, seed, settings, report)

@@ -13,12 +13,11 @@ from util.data import Images
 from util.network import Net
 from util.signal_propagation import predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.training import TrainingRun, train
+from util.training import Settings, TrainingRun, train
 
 
-def dynamic_preconditioned_train(net: Net, images: Images, input_moments: tuple[float, float], learning_rate: float,
-                                 epochs: int, seed: int, decay: bool, report: Callable[[str], None],
-                                 follow: str = "both") -> TrainingRun:
+def dynamic_preconditioned_train(net: Net, images: Images, learning_rate: float, seed: int, settings: Settings,
+                                 report: Callable[[str], None], follow: str = "both") -> TrainingRun:
     """Initialize a network so that it preserves variance, and train it with gradients preconditioned for it as it is.
 
     Args and returns: as of `util.training.train`, besides
@@ -28,14 +27,13 @@ def dynamic_preconditioned_train(net: Net, images: Images, input_moments: tuple[
 
     The parameters are drawn by the global torch generator.
     """
-    statistics = predict(net, input_moments=input_moments)
-    initialize(net, statistics)
-    factors = preconditioner(net, predict_current(net, input_moments=input_moments))
+    def current_factors(net: nn.Module) -> list[float]:
+        return preconditioner(net, predict_current(net, input_moments=settings.input_moments))
 
-    def refresh(net: nn.Module) -> Sequence[float]:
-        return follow_change(factors, preconditioner(net, predict_current(net, input_moments=input_moments)), follow)
-
-    return train(net, images, factors, input_moments, learning_rate, epochs, seed, decay, report, refresh)
+    initialize(net, predict(net, input_moments=settings.input_moments))
+    initial = current_factors(net)
+    return train(net, images, initial, learning_rate, seed, settings, report,
+                 refresh=lambda net: follow_change(initial, current_factors(net), follow))
 
 
 def follow_change(initial: Sequence[float], current: Sequence[float], follow: str) -> list[float]:

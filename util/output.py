@@ -19,31 +19,17 @@ from util.training import MINIBATCH, MOMENTUM, TrainingRun
 def check_outputs(figure: str, losses: str | None) -> None:
     """Find out before the work whether its results can be written.
 
-    Args:
-        figure, losses: the files' names, as the options -o and --save-losses give them.
-
     Raises:
-        UsageError: if one cannot be written.
+        UsageError: if one cannot be written, or the ending of the figure's name is no format that matplotlib writes.
     """
-    figure_format(figure)
+    known = sorted(set(Figure().canvas.get_supported_filetypes()) - {"pgf"})  # pgf needs TeX
+    if Path(figure).suffix[1:].lower() not in known:
+        raise UsageError(f"argument -o/--output: '{figure}' does not end in a known figure format ({', '.join(known)})")
     _check_writable("-o/--output", figure)
     if losses is not None:
         _check_writable("--save-losses", losses)
         if os.path.realpath(losses) == os.path.realpath(figure):
             raise UsageError(f"argument --save-losses: '{losses}' is the figure's file")
-
-
-def figure_format(path: str) -> str:
-    """Return the format of a figure file, which the ending of its name says.
-
-    Raises:
-        UsageError: if it is none that matplotlib writes.
-    """
-    ending = Path(path).suffix[1:].lower()
-    known = sorted(set(Figure().canvas.get_supported_filetypes()) - {"pgf"})  # pgf needs TeX
-    if ending not in known:
-        raise UsageError(f"argument -o/--output: '{path}' does not end in a known figure format ({', '.join(known)})")
-    return ending
 
 
 def write_whole(path: str, content: bytes) -> None:
@@ -65,8 +51,7 @@ def write_whole(path: str, content: bytes) -> None:
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from error
         finally:
-            if temporary.exists():
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 def take_each(*steps: Callable[[], None]) -> None:
@@ -81,20 +66,23 @@ def take_each(*steps: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def archive(results: dict[tuple[int, Contender], TrainingRun], arguments: Namespace, dataset: str) -> bytes:
-    """Return the content of a file that `numpy.load` reads without pickle: all losses, and the settings behind them.
+def save_losses(results: dict[tuple[int, Contender], TrainingRun], arguments: Namespace, dataset: str) -> None:
+    """Write all losses, and the settings behind them, to the file of --save-losses, if that is asked for.
 
-    NAME is a contender's method, or method=rate if the run compares several learning rates of that method.
+    `numpy.load` reads it without pickle: "losses_NAME_seed_N", (steps,) float32 for each result, "learning_rate_NAME",
+    and the settings that are common to all: "dataset", "images", "epochs", "decay", "input_moments", "minibatch" (images
+    a step), "momentum". NAME is a contender's method, or method=rate if the run compares several learning rates of it.
 
     Args:
         results: by seed and contender.
         arguments: from `util.command_line.parse_arguments`.
-        dataset: the name of the data set.
+        dataset: its name.
 
-    Returns:
-        "losses_NAME_seed_N": (steps,) float32 for each result, with "learning_rate_NAME", and the settings that are
-        common to all: "dataset", "images", "epochs", "decay", "input_moments", "minibatch" (images a step), "momentum".
+    Raises:
+        OSError: as of `write_whole`.
     """
+    if arguments.save_losses is None:
+        return
     methods = [contender.method for contender in arguments.contenders]
     arrays = {"dataset": dataset, "images": arguments.images, "epochs": arguments.epochs, "decay": arguments.decay,
               "input_moments": arguments.input_moments, "minibatch": MINIBATCH, "momentum": MOMENTUM}
@@ -104,7 +92,7 @@ def archive(results: dict[tuple[int, Contender], TrainingRun], arguments: Namesp
         arrays[f"losses_{name}_seed_{seed}"] = run.losses
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    return buffer.getvalue()
+    write_whole(arguments.save_losses, buffer.getvalue())
 
 
 def _check_writable(option: str, path: str) -> None:

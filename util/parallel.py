@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from multiprocessing import connection, parent_process, resource_tracker
 from typing import Any, Callable, Iterator, Sequence
 
@@ -87,19 +88,30 @@ def run_parallel(function: Callable[[Any, Callable[[str], None]], Any], tasks: S
 
 def _work(function: Callable, pipe: connection.Connection) -> None:
     """Be a worker process. An unexpected exception ends it with a traceback."""
+    def send(kind: str, content: Any) -> None:
+        with _end_if_broken():
+            pipe.send((kind, content))
+
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        while True:
+    while True:
+        with _end_if_broken():
             task = pipe.recv()
-            try:
-                outcome = "result", function(task, lambda line: pipe.send(("line", line)))
-            except (Failure, OSError, MemoryError) as error:
-                outcome = "failure", error
-            pipe.send(outcome)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # there is no parent any more
+        try:
+            outcome = "result", function(task, partial(send, "line"))
+        except (Failure, OSError, MemoryError) as error:
+            outcome = "failure", error
+        send(*outcome)
+
+
+@contextlib.contextmanager
+def _end_if_broken() -> Iterator[None]:
+    """End this process if the pipe that is used has no other end any more."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Sequence
 
 import matplotlib.style
@@ -18,19 +19,10 @@ STYLES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":
 
 
 def draw(runs: Runs, title: str, width: int, steps_per_epoch: int) -> Figure:
-    """Draw the smoothed loss curve of each method at its best learning rate, the mean over the seeds.
+    """Draw the loss curve of each method at its best learning rate, smoothed over `width` steps, on average over seeds.
 
     If there are several learning rates, a second panel shows the final losses at all of them. Where there are several
-    seeds, bands show one standard deviation.
-
-    Args:
-        runs: to draw.
-        title: of the figure.
-        width: of the smoothing window, in steps.
-        steps_per_epoch: steps in an epoch.
-
-    Returns:
-        A figure that needs no display, and does not depend on the user's matplotlib settings.
+    seeds, bands show one standard deviation. The figure does not depend on a display or the user's matplotlib settings.
     """
     sweep = several_rates(runs)
     with matplotlib.style.context("default"):
@@ -47,11 +39,11 @@ def draw(runs: Runs, title: str, width: int, steps_per_epoch: int) -> Figure:
     return figure
 
 
-def render(figure: Figure, format: str) -> bytes:
-    """Return the content of a figure's file in a format that matplotlib writes."""
+def render(figure: Figure, path: str) -> bytes:
+    """Return the content of a figure's file, in the format that the ending of its name says."""
     buffer = io.BytesIO()
     with matplotlib.style.context("default"):
-        figure.savefig(buffer, format=format)
+        figure.savefig(buffer, format=Path(path).suffix[1:].lower())
     return buffer.getvalue()
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from statistics import median_low
 from typing import Sequence
 
@@ -35,7 +36,7 @@ def result_tables(runs: Runs, statistics: list[LayerStatistics], width: int, ste
     Args:
         runs: of all contenders.
         statistics: from `util.signal_propagation`, for the layers' names.
-        width: of the smoothing, in steps; also of the windows whose mean is the loss around an epoch.
+        width: of the smoothing, in steps; rounded up to an even number, also of the windows around an epoch.
         steps_per_epoch: steps in an epoch.
     """
     best = best_of_each_method(runs)
@@ -51,31 +52,24 @@ def result_tables(runs: Runs, statistics: list[LayerStatistics], width: int, ste
 
 
 def result_table(runs: Runs, width: int, steps_per_epoch: int) -> str:
-    """Tabulate each contender's results, as mean ± standard deviation where there are several seeds.
-
-    Args: as of `result_tables`.
-    """
+    """Tabulate each contender's results, as mean ± standard deviation where there are several seeds."""
     best = best_of_each_method(runs)
-    several_seeds = len(next(iter(runs.values()))) > 1
-    finished = [run for several in runs.values() for run in several if not run.diverged]
-    epochs = _epochs_to_show(finished, steps_per_epoch)
-    rows = [["method=learning rate", *(f"loss around {epoch:g}" for epoch in epochs), "last tenth", "test loss",
-             "test accuracy", "overtaken at epoch", "steps per second"]]
+    names, outcomes = _outcomes(runs, width, steps_per_epoch)
+    rows = [["method=learning rate", *names, "overtaken at epoch", "steps per second"]]
     for contender, several in runs.items():
         label = f"{contender} *" if several_rates(runs) and best.get(contender.method) == contender else str(contender)
-        if any(run.diverged for run in several):
-            step = min(len(run.losses) for run in several if run.diverged)
-            rows.append([label, f"diverged at step {step}", *[""] * (len(rows[0]) - 2)])
+        if contender not in outcomes:
+            rows.append([label, f"diverged at step {min(len(run.losses) for run in several if run.diverged)}"])
             continue
         overtaking = ""
         if contender.method != "default" and "default" in best:
             overtaking = _epochs([overtaking_epoch(default.losses, run.losses, width, steps_per_epoch)
                                   for default, run in zip(runs[best["default"]], several)])
-        *losses, accuracy = np.transpose([_outcome(run, epochs, width, steps_per_epoch) for run in several])
+        *losses, accuracy = outcomes[contender].T
         rows.append([label, *(_spread(loss, ".3f") for loss in losses), _spread(accuracy, ".1f") + " %", overtaking,
                      _spread([run.steps_per_second for run in several], ".0f")])
     notes = ["losses are in nats; around an epoch: mean training loss over the smoothing window"]
-    if several_seeds:
+    if len(several) > 1:
         notes.append("±: standard deviation over seeds; overtaken by the default run: median (range) over seeds")
     if several_rates(runs):
         notes.append("*: the method's best learning rate, by the training loss over the last tenth of the steps")
@@ -93,21 +87,13 @@ def edge_warnings(runs: Runs) -> list[str]:
 
 
 def difference_table(runs: Runs, reference: str, width: int, steps_per_epoch: int) -> str:
-    """Tabulate how much each method, at its best learning rate, differs from a reference that saw the same minibatches.
-
-    Args:
-        runs, width, steps_per_epoch: as of `result_tables`, for two seeds or more.
-        reference: the method from which the others differ.
-    """
+    """Tabulate how each method at its best rate differs from a reference method that saw the same minibatches."""
     best = best_of_each_method(runs)
-    epochs = _epochs_to_show(runs[best[reference]], steps_per_epoch)
-    rows = [[f"minus {best[reference]}", *(f"loss around {epoch:g}" for epoch in epochs), "last tenth", "test loss",
-             "test accuracy"]]
+    names, outcomes = _outcomes(runs, width, steps_per_epoch)
+    rows = [[f"minus {best[reference]}", *names]]
     for method, contender in best.items():
         if method != reference:
-            difference = np.array([_outcome(run, epochs, width, steps_per_epoch) for run in runs[contender]])
-            difference -= [_outcome(run, epochs, width, steps_per_epoch) for run in runs[best[reference]]]
-            *losses, accuracy = difference.T
+            *losses, accuracy = (outcomes[contender] - outcomes[best[reference]]).T
             rows.append([str(contender), *(_with_error(loss, "+.3f") for loss in losses),
                          _with_error(accuracy, "+.2f") + " %"])
     return f"{_table(rows)}\n(paired: same seed, same minibatches; ±: standard error of the mean over seeds)"
@@ -128,26 +114,26 @@ def gradient_table(contender: Contender, several: list[TrainingRun], layers: Seq
     for tensor, name in enumerate(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
         gradients = [*to_static[:, :, tensor].T, *to_current[:, 1:, tensor].T]
         weights = [] if name.endswith("bias") else [*growth[:, 1:, tensor // 2].T]
-        cells = [_spread(values, ".2f") for values in gradients + weights]
-        rows.append([name, *cells, *[""] * (len(rows[0]) - 1 - len(cells))])
+        rows.append([name, *(_spread(values, ".2f") for values in gradients + weights)])
     return (f"{contender}: measured gradients relative to predicted ones, and how the weights grow\n{_table(rows)}\n"
             "(static: gradient / prediction before training; now: gradient / prediction of that time; weights: "
             "weight / before; all RMS)")
 
 
-def _epochs_to_show(finished: list[TrainingRun], steps_per_epoch: int) -> list[float]:
-    if not finished:
-        return []
-    total = len(finished[0].losses) / steps_per_epoch
-    return [0.1, total / 2, total]
-
-
-def _outcome(run: TrainingRun, epochs: list[float], width: int, steps_per_epoch: int) -> list[float]:
-    """Return the losses around some epochs, over the last tenth and on the test images, and the accuracy in percent."""
-    centres = [round(epoch * steps_per_epoch) for epoch in epochs]
+def _outcomes(runs: Runs, width: int, steps_per_epoch: int) -> tuple[list[str], dict[Contender, np.ndarray]]:
+    """Return the outcomes' names, and (seeds, outcomes) values of each contender that did not diverge with any seed."""
+    finished = {contender: several for contender, several in runs.items() if not any(run.diverged for run in several)}
+    total = max((len(several[0].losses) for several in finished.values()), default=0) / steps_per_epoch
+    epochs = [0.1, total / 2, total] if finished else []
     half = math.ceil(width / 2)
-    around = [np.mean(run.losses[max(0, centre - half):centre + half], dtype=np.float64) for centre in centres]
-    return [*around, final_loss(run), run.test_loss, 100 * run.test_accuracy]
+
+    def outcome(run: TrainingRun) -> list[float]:
+        centres = [round(epoch * steps_per_epoch) for epoch in epochs]
+        around = [np.mean(run.losses[max(0, centre - half):centre + half], dtype=np.float64) for centre in centres]
+        return [*around, final_loss(run), run.test_loss, 100 * run.test_accuracy]
+
+    names = [*(f"loss around {epoch:g}" for epoch in epochs), "last tenth", "test loss", "test accuracy"]
+    return names, {contender: np.array([outcome(run) for run in several]) for contender, several in finished.items()}
 
 
 def _spread(values: Sequence[float], format: str) -> str:
@@ -171,10 +157,10 @@ def _epoch(epoch: float) -> str:
 
 
 def _table(rows: list[list[str]]) -> str:
-    """Align columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    """Align columns: the first to the left, the others to the right. A row may end early."""
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 The network is a chain of weight layers l = 1..L (`Conv2d`, `Linear`), each followed by an activation block: any mixture
 of ReLU, max pool and flatten, possibly none. z_l is the output of weight layer l (its pre-activations), a_l that of its
-block, a_0 the network's input. Weights are independent N(0, sigma_l^2), biases independent N(0, beta_l^2).
+block, a_0 the network's input (or what a block before the first layer makes of it). Weights are independent
+N(0, sigma_l^2), biases independent N(0, beta_l^2).
 
 The signal, from input to output. Two moments over the random network and its random input are tracked: the second
 moment m_l = E[a_l^2], and the cross moment c_l = E[a_l(p) a_l(p')] for two positions p != p' of one channel. Those of
@@ -41,23 +42,20 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
-import torch
 from scipy.interpolate import CubicSpline, PPoly
 from scipy.special import log_ndtr
 from torch import nn
 
-SUPPORTED = ("supported are chains (nn.Sequential) of Conv2d without padding, Linear, ReLU, Flatten of all dimensions, "
-             "Identity, and MaxPool2d whose windows neither overlap nor reach over the edge")
+from util.chain import WeightLayer, take_apart
+
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 LIMIT = 10.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-23
 
 
-@dataclass(frozen=True)
-class LayerStatistics:
+class LayerStatistics(NamedTuple):
     """Root mean squares of a single entry of a weight layer's parameters, and of the loss's gradient by it.
 
     All of them have mean zero over the random networks, so these are standard deviations. The gradients' are for a
@@ -78,23 +76,6 @@ class Moments(NamedTuple):
     second: float
     cross: float
     passing: float
-
-
-@dataclass
-class _Block:
-    """An activation block: has it a ReLU, and over how many positions does it take the maximum?"""
-
-    rectified: bool = False
-    pool_size: int = 1
-
-    def moments(self, rho: float) -> Moments:
-        return block_moments(rho, self.pool_size, self.rectified)
-
-
-class _WeightLayer(NamedTuple):
-    name: str
-    module: nn.Module
-    block: _Block
 
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = 0.04,
@@ -119,9 +100,9 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
     if not 0 <= bias_variance < 1:
         raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
 
-    def variance_preserving(layer: nn.Module, input_second_moment: float) -> tuple[float, float]:
-        beta_squared = 0.0 if layer.bias is None else bias_variance
-        return (1 - beta_squared) / (_fan_in(layer) * input_second_moment), beta_squared
+    def variance_preserving(layer: WeightLayer, input_second_moment: float) -> tuple[float, float]:
+        beta_squared = 0.0 if layer.module.bias is None else bias_variance
+        return (1 - beta_squared) / (layer.fan_in * input_second_moment), beta_squared
 
     return _propagate(net, input_shape, input_moments, variance_preserving)
 
@@ -133,63 +114,55 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
     Args, returns and errors: as of `predict`, but `weight_std` and `bias_std` are the root mean squares of the
     parameters as they are, and a layer whose parameters are all zero is refused.
     """
-    def as_they_are(layer: nn.Module, _: float) -> tuple[float, float]:
-        return _mean_square(layer.weight), 0.0 if layer.bias is None else _mean_square(layer.bias)
-
-    return _propagate(net, input_shape, input_moments, as_they_are)
+    return _propagate(net, input_shape, input_moments, lambda layer, _: (
+        _mean_square(layer.module.weight), _mean_square(layer.module.bias)))
 
 
 def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tuple[float, float],
-               variances: Callable[[nn.Module, float], tuple[float, float]]) -> list[LayerStatistics]:
+               variances: Callable[[WeightLayer, float], tuple[float, float]]) -> list[LayerStatistics]:
     """Follow the signal from input to output, and the gradient back: the formulas at the top of this file.
 
     Args:
         variances: gives sigma_l^2 and beta_l^2 of a layer, whose input has the given second moment.
     """
-    if min(input_shape, default=0) < 1:
-        raise ValueError(f"input_shape must consist of sizes from 1 on, but is {tuple(input_shape)}")
     second, cross = input_moments
     if not (0 < second < math.inf and 0 <= cross <= second):
         raise ValueError("input_moments must be a second moment m_0 > 0 and a cross moment c_0 from 0 to m_0, "
                          f"but are {tuple(input_moments)}")
-    input_block, layers, outputs = _analyse(net, input_shape)
+    layers, (input_block, *blocks), outputs = take_apart(net, input_shape)
 
-    moments = input_block.moments(cross / second)
+    moments = block_moments(cross / second, *input_block)
     second, cross = second * moments.second, second * moments.cross
     signal = []  # for each layer sigma_l^2, beta_l^2, m_{l-1}, pi_l
-    for name, layer, block in layers:
+    for layer, block in zip(layers, blocks):
         weight_variance, bias_variance = variances(layer, second)
-        gain = _fan_in(layer) * weight_variance
+        gain = layer.fan_in * weight_variance
         variance = gain * second + bias_variance
         if variance == 0:
-            raise ValueError(f"cannot predict layer '{name}' ({type(layer).__name__}): its parameters are all zero")
-        moments = block.moments((gain * cross + bias_variance) / variance)
+            kind = type(layer.module).__name__
+            raise ValueError(f"cannot predict layer '{layer.name}' ({kind}): its parameters are all zero")
+        moments = block_moments((gain * cross + bias_variance) / variance, *block)
         signal.append((weight_variance, bias_variance, second, moments.passing))
         second, cross = variance * moments.second, variance * moments.cross
 
     statistics = []
     squared_norm = float(outputs)
-    for (name, layer, _), (weight_variance, bias_variance, second, passing) in zip(layers[::-1], signal[::-1]):
+    for layer, (weight_variance, bias_variance, second, passing) in zip(layers[::-1], signal[::-1]):
         squared_norm *= passing
-        bias_gradient_variance = squared_norm / layer.weight.shape[0]
+        bias_gradient_variance = squared_norm / layer.module.weight.shape[0]
         statistics.append(LayerStatistics(
-            name=name,
+            name=layer.name,
             weight_std=math.sqrt(weight_variance),
             bias_std=math.sqrt(bias_variance),
             weight_gradient_std=math.sqrt(bias_gradient_variance * second),
             bias_gradient_std=math.sqrt(bias_gradient_variance),
         ))
-        squared_norm *= weight_variance * _fan_in(layer)
+        squared_norm *= weight_variance * layer.fan_in
     return statistics[::-1]
 
 
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the standard deviations of the gradient by each parameter tensor, in the order of `net.parameters()`.
-
-    Args:
-        net: the network that the statistics are of.
-        statistics: from `predict` or `predict_current`.
-    """
+    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`."""
     stds = {}
     for layer in statistics:
         module = net.get_submodule(layer.name)
@@ -262,122 +235,5 @@ def _integrals(pool_size: int) -> tuple[PPoly, PPoly, PPoly]:
     return survival, a, b
 
 
-def _fan_in(layer: nn.Module) -> int:
-    """Return the number of inputs that feed one output of a Conv2d or Linear."""
-    return layer.weight[0].numel()
-
-
-def _mean_square(parameter: torch.Tensor) -> float:
-    return parameter.detach().double().square().mean().item()
-
-
-def _analyse(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[_Block, list[_WeightLayer], int]:
-    """Take a chain apart: the block before its first weight layer, its weight layers, the number of its outputs.
-
-    Raises:
-        ValueError: if the chain or the input shape is not supported.
-    """
-    input_block = block = _Block()
-    layers: list[_WeightLayer] = []
-    signal = torch.zeros((1, *input_shape))  # walks along, for its shape only
-    for name, module in _chain(net):
-        objection = _objection(module, signal, [layer.module for layer in layers])
-        if not objection:
-            try:
-                with torch.no_grad():
-                    output = module(signal.to(next(module.parameters(), signal)))  # of the type and on the device
-            except (IndexError, RuntimeError):
-                objection = f"its input has the shape {tuple(signal.shape[1:])}, which does not fit"
-            else:
-                if isinstance(module, nn.Flatten) and output.shape != (1, signal.numel()):
-                    objection = "it does not flatten each sample wholly"
-        if objection:
-            raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}): {objection}; {SUPPORTED}")
-        signal = output
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            block = _Block()
-            layers.append(_WeightLayer(name, module, block))
-        elif isinstance(module, nn.ReLU):
-            block.rectified = True
-        elif isinstance(module, nn.MaxPool2d):
-            block.pool_size *= math.prod(_pair(module.kernel_size))
-    if not layers:
-        raise ValueError(f"the network has no weight layer (Conv2d or Linear), nothing to predict; {SUPPORTED}")
-    return input_block, layers, signal.numel()
-
-
-def _chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules of a chain in order, each with its name in the network, nested chains taken apart."""
-    # a subclass of Sequential with a forward of its own (a residual block, say) need not be a chain
-    if (isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-            and not _changed_from_outside(module)):
-        for child_name, child in module._modules.items():  # named_children() leaves out repetitions
-            yield from _chain(child, f"{name}.{child_name}" if name else child_name)
-    else:
-        yield name, module
-
-
-def _changed_from_outside(module: nn.Module) -> bool:
-    """Say whether hooks or a `forward` of the instance's own may change what a module computes or passes back.
-
-    `nn.utils.weight_norm`, `spectral_norm` and `prune` recompute a layer's weight in such a hook.
-    """
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in vars(module)
-
-
-def _objection(module: nn.Module, signal: torch.Tensor, earlier: list[nn.Module]) -> str:
-    """Say why the formulas do not cover a module with this input and these weight layers before it, or nothing."""
-    kind = type(module)  # not isinstance: a subclass may compute something else
-    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
-        return "its parameters get their shapes only when it is first used; use it once before"
-    if _changed_from_outside(module):
-        return "it has hooks or a forward of its own, which may change what it computes"
-    if kind in (nn.Conv2d, nn.Linear):
-        return _weight_objection(module, signal, earlier)
-    if kind is nn.MaxPool2d:
-        return _pool_objection(module, signal)
-    if kind not in (nn.ReLU, nn.Flatten, nn.Identity):
-        return "this type of module is not supported"
-    return ""
-
-
-def _weight_objection(layer: nn.Module, signal: torch.Tensor, earlier: list[nn.Module]) -> str:
-    own = list(layer.parameters())
-    if any(parameter is other for parameter in own for module in earlier for other in module.parameters()):
-        return "it shares parameters with an earlier layer, so their gradients add up"
-    if len({(parameter.dtype, parameter.device) for parameter in [*own, *(module.weight for module in earlier)]}) > 1:
-        return "its parameters and those of the layers before it are not all of one dtype and on one device"
-    if layer.weight.shape[0] == 0:
-        return "it has no outputs"
-    if isinstance(layer, nn.Linear):
-        if signal.ndim != 2:
-            return f"its input has the shape {tuple(signal.shape[1:])} instead of (features,)"
-        return ""
-    if signal.ndim != 4:
-        return f"its input has the shape {tuple(signal.shape[1:])} instead of (channels, height, width)"
-    if layer.padding == "same":
-        pads = max(layer.kernel_size) > 1
-    else:
-        pads = layer.padding != "valid" and any(_pair(layer.padding))
-    return "it pads its input, so pre-activations at the border vary less than the others" if pads else ""
-
-
-def _pool_objection(pool: nn.MaxPool2d, signal: torch.Tensor) -> str:
-    if signal.ndim != 4:
-        return f"its input has the shape {tuple(signal.shape[1:])} instead of (channels, height, width)"
-    kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
-    if any(step < length for step, length in zip(stride, kernel)):
-        return "its windows overlap"
-    left_over = [(size - length) % step for size, length, step in zip(signal.shape[2:], kernel, stride)]
-    if any(_pair(pool.padding)) or pool.ceil_mode and any(left_over):
-        return "its windows reach over the edge of its input"
-    if _pair(pool.dilation) != (1, 1):
-        return "its windows are dilated"
-    return "it returns indices too" if pool.return_indices else ""
-
-
-def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """Write a size for both dimensions as PyTorch understands it: one number counts for both."""
-    height, width = np.broadcast_to(size, 2)
-    return int(height), int(width)
+def _mean_square(parameter: nn.Parameter | None) -> float:
+    return 0.0 if parameter is None else parameter.detach().double().square().mean().item()

@@ -12,29 +12,26 @@ from torch import nn
 from util.data import Images
 from util.network import Net
 from util.signal_propagation import LayerStatistics, gradient_stds, predict
-from util.training import TrainingRun, train
+from util.training import Settings, TrainingRun, train
 
 
-def static_preconditioned_train(net: Net, images: Images, input_moments: tuple[float, float], learning_rate: float,
-                                epochs: int, seed: int, decay: bool, report: Callable[[str], None]) -> TrainingRun:
+def static_preconditioned_train(net: Net, images: Images, learning_rate: float, seed: int, settings: Settings,
+                                report: Callable[[str], None]) -> TrainingRun:
     """Initialize a network so that it preserves variance, and train it with preconditioned gradients.
 
     Args and returns: as of `util.training.train`. The parameters are drawn by the global torch generator.
     """
-    statistics = predict(net, input_moments=input_moments)
+    statistics = predict(net, input_moments=settings.input_moments)
     initialize(net, statistics)
     factors = preconditioner(net, statistics)
-    return train(net, images, factors, input_moments, learning_rate, epochs, seed, decay, report)
+    return train(net, images, factors, learning_rate, seed, settings, report)
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
     """Draw a network's weights and biases in place, so that every pre-activation is a priori standard normal.
 
-    They are drawn from normal distributions, by the global torch generator.
-
-    Args:
-        net: the network that the statistics are of.
-        statistics: from `util.signal_propagation.predict`.
+    They are drawn from normal distributions, by the global torch generator, with the scales that the statistics of this
+    network say, which `util.signal_propagation.predict` gives.
     """
     for layer in statistics:
         module = net.get_submodule(layer.name)
@@ -44,17 +41,11 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
 
 
 def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the factors that bring the gradient by each parameter tensor to unit variance, or to a common scale.
+    """Return a factor for the gradient by each parameter tensor, in the order of `net.parameters()`.
 
-    The variance is one for a single sample and a standard normal gradient at the network's output. What a loss's own
-    gradient has there instead is the same factor in all tensors, and left to the learning rate.
-
-    Args:
-        net: the network that the statistics are of.
-        statistics: from `util.signal_propagation.predict` or `predict_current`.
-
-    Returns:
-        One factor for each parameter tensor, in the order of `net.parameters()`: the reciprocal of the standard
-        deviation that its gradient has a priori.
+    It is the reciprocal of the standard deviation that the gradient has a priori, by this network's statistics, which
+    `util.signal_propagation.predict` or `predict_current` gives. So the factor brings the gradient to unit variance for
+    a single sample and a standard normal gradient at the network's output. What a loss's own gradient has there instead
+    is the same factor in all tensors, and left to the learning rate.
     """
     return [1 / std for std in gradient_stds(net, statistics)]

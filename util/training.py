@@ -5,7 +5,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -22,28 +22,25 @@ REFRESH_EVERY = 500  # steps
 MEASURED_IMAGES = 500  # on which the gradients are measured
 
 
+class Settings(NamedTuple):
+    """What all trainings of a comparison have in common."""
+
+    epochs: int  # passes through the images
+    decay: bool  # whether the learning rate falls linearly to zero over the training
+    input_moments: tuple[float, float]  # of the images, as `util.signal_propagation` shall assume them
+
+
 @dataclass
 class TrainingRun:
-    """What one training left behind.
+    """What one training left behind; the scales are root mean squares before training and after each epoch."""
 
-    losses: (steps,) float32, the cross-entropy (in nats) of each minibatch before the step that it causes. If the last
-        one is not finite, the training has diverged and ended there.
-    weight_rms: (completed epochs + 1, layers) float64, the root mean square of each layer's weights before training
-        and after each epoch.
-    gradient_rms: (completed epochs + 1, tensors) float64, the root mean square of the gradient by each parameter tensor
-        at these times, see `measure_gradients`.
-    predicted_rms: (completed epochs + 1, tensors) float64, what `predict_current` says of it.
-    steps_per_second: optimizer steps per second of wall-clock time, the measurements after each epoch included.
-    test_loss, test_accuracy: on the test images, in nats and from 0 to 1; nan until they are evaluated.
-    """
-
-    losses: np.ndarray
-    weight_rms: np.ndarray
-    gradient_rms: np.ndarray
-    predicted_rms: np.ndarray
-    steps_per_second: float
-    test_loss: float = math.nan
-    test_accuracy: float = math.nan
+    losses: np.ndarray  # (steps,) float32: the cross-entropy in nats before each step, up to one that is not finite
+    weight_rms: np.ndarray  # (completed epochs + 1, layers) float64
+    gradient_rms: np.ndarray  # (completed epochs + 1, parameter tensors) float64, see `measure_gradients`
+    predicted_rms: np.ndarray  # the same as `predict_current` says
+    steps_per_second: float  # of wall-clock time, the measurements after each epoch included
+    test_loss: float = math.nan  # in nats; nan until it is evaluated
+    test_accuracy: float = math.nan  # from 0 to 1
 
     @property
     def diverged(self) -> bool:
@@ -51,8 +48,8 @@ class TrainingRun:
         return not (math.isfinite(self.losses[-1]) and math.isfinite(self.test_loss))
 
 
-def train(net: nn.Module, images: Images, factors: Sequence[float], input_moments: tuple[float, float],
-          learning_rate: float, epochs: int, seed: int, decay: bool, report: Callable[[str], None],
+def train(net: nn.Module, images: Images, factors: Sequence[float], learning_rate: float, seed: int, settings: Settings,
+          report: Callable[[str], None],
           refresh: Callable[[nn.Module], Sequence[float]] | None = None) -> TrainingRun:
     """Train a network in place by SGD with momentum on the cross-entropy.
 
@@ -61,36 +58,35 @@ def train(net: nn.Module, images: Images, factors: Sequence[float], input_moment
         images: to train on.
         factors: the preconditioner, a factor for the gradient by each parameter tensor in the order of
             `net.parameters()`; if there are none, the gradients stay as they are.
-        input_moments: of the images, as `util.signal_propagation` shall assume them.
         learning_rate: step size per minibatch, for gradients that have been multiplied by their factors.
-        epochs: passes through the images.
         seed: of the order of the images; the same seed gives the same minibatches, whatever the network.
-        decay: let the learning rate fall linearly to zero over the run.
+        settings: see there.
         report: takes a line of progress, "[epoch, minibatch] loss: mean since the last line".
-        refresh: gives new factors for the network as it is, every `REFRESH_EVERY` steps from the first one on.
+        refresh: gives new factors for the network as it is, every `REFRESH_EVERY` steps.
 
     Returns:
         The record of the training, which ends early if a loss is not finite.
     """
     parameters = list(net.parameters())
-    fused = {"fused": True} if torch.__version__ >= "2.4" else {}  # does the same, faster
+    # The fused step does the same, faster. (The version is not compared as a string: torch gives it an order.)
+    fused = {"fused": True} if torch.__version__ >= "2.4" else {}
     optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, **fused)
     order = torch.Generator().manual_seed(seed)
-    steps = epochs * (len(images.labels) // MINIBATCH)
+    steps = settings.epochs * (len(images.labels) // MINIBATCH)
     report_every = min(REPORT_EVERY, math.ceil(steps / 10))
     losses: list[float] = []
-    scales = [measure_scales(net, images, input_moments, seed)]
+    scales = [measure_scales(net, images, seed, settings.input_moments)]
     start = time.perf_counter()
 
     def record() -> TrainingRun:
         return TrainingRun(np.array(losses, dtype=np.float32), *map(np.array, zip(*scales)),
                            steps_per_second=len(losses) / (time.perf_counter() - start))
 
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, settings.epochs + 1):
         for step, (inputs, labels) in enumerate(minibatches(images, MINIBATCH, order), start=1):
-            if refresh and len(losses) % REFRESH_EVERY == 0:
+            if refresh and losses and len(losses) % REFRESH_EVERY == 0:
                 factors = refresh(net)
-            if decay:
+            if settings.decay:
                 optimizer.param_groups[0]["lr"] = learning_rate * (1 - len(losses) / steps)
             loss = cross_entropy(net(inputs), labels)
             losses.append(loss.item())
@@ -104,12 +100,12 @@ def train(net: nn.Module, images: Images, factors: Sequence[float], input_moment
             optimizer.step()
             if len(losses) % report_every == 0:
                 report(f"[{epoch}, {step:5}] loss: {np.mean(losses[-report_every:]):.3f}")
-        scales.append(measure_scales(net, images, input_moments, seed))
+        scales.append(measure_scales(net, images, seed, settings.input_moments))
     return record()
 
 
-def measure_scales(net: nn.Module, images: Images, input_moments: tuple[float, float],
-                   seed: int) -> tuple[list[float], np.ndarray, list[float]]:
+def measure_scales(net: nn.Module, images: Images, seed: int,
+                   input_moments: tuple[float, float]) -> tuple[list[float], np.ndarray, list[float]]:
     """Return one row each of a `TrainingRun`'s weight_rms, gradient_rms and predicted_rms, of the network as it is."""
     statistics = predict_current(net, input_moments=input_moments)
     return ([layer.weight_std for layer in statistics], measure_gradients(net, images, seed),
