@@ -153,6 +153,17 @@ def test_workers_do_not_outlive_a_killed_parent():
         assert all_end_within(2, process.pid)
 
 
+def work_and_tell_of_finalizers():
+    parallel.connection.Connection.__del__ = lambda pipe: program.say("finalizer")
+    return work_for_ever()
+
+
+def test_nothing_is_finalized_while_work_goes_on():
+    """An interrupt that happens to land in a finalizer is lost."""
+    with forked(work_and_tell_of_finalizers) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["waiting\n", "waiting\n"]
+
+
 def work_and_interrupt_all_at_the_start():
     def interrupt_and_begin(worker, *arguments, **options):
         for _ in range(3):

@@ -45,6 +45,7 @@ def run_parallel(function: Callable[[Any, Callable[[str], None]], Any], tasks: S
     waiting = list(tasks)[::-1]
     busy = {}
     workers = []
+    pipes = []  # kept to the end, because an interrupt that happened to land in a finalizer would be lost
 
     def assign(worker: multiprocessing.Process, pipe: connection.Connection) -> None:
         busy[pipe] = worker, waiting.pop()
@@ -56,6 +57,7 @@ def run_parallel(function: Callable[[Any, Callable[[str], None]], Any], tasks: S
     try:
         for _ in range(min(processes, len(tasks))):
             here, there = context.Pipe()
+            pipes += here, there
             worker = context.Process(target=_work, args=(function, there), daemon=True)
             with signals_held_back():  # which the worker inherits, deaf from its first moment on
                 worker.start()
