@@ -153,6 +153,21 @@ def test_workers_do_not_outlive_a_killed_parent():
         assert all_end_within(2, process.pid)
 
 
+def work_without_a_parent(tasks):
+    here, there = CONTEXT.Pipe()
+    for task in tasks:
+        here.send(task)
+    here.close()
+    parallel._work(tell, there)
+
+
+@pytest.mark.parametrize("tasks", [[], ["first"]], ids=["waiting for a task", "telling"])
+def test_worker_without_a_parent_ends_silently(tasks):
+    with forked(work_without_a_parent, tasks) as process:
+        assert process.communicate() == ("", "")
+    assert process.returncode == 1
+
+
 def work_and_tell_of_finalizers():
     parallel.connection.Connection.__del__ = lambda pipe: program.say("finalizer")
     return work_for_ever()

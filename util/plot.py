@@ -43,7 +43,7 @@ def render(figure: Figure, path: str) -> bytes:
     """Return the content of a figure's file, in the format that the ending of its name says."""
     buffer = io.BytesIO()
     with matplotlib.style.context("default"):
-        figure.savefig(buffer, format=Path(path).suffix[1:].lower())
+        figure.savefig(buffer, format=Path(path).suffix[1:])
     return buffer.getvalue()
 
 
