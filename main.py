@@ -37,10 +37,14 @@ from util.static_preconditioned_train import static_preconditioned_train
 from util.training import MINIBATCH, Settings, TrainingRun, evaluate
 
 METHODS = {
+    # The two that the demo is about: PyTorch's initialization and plain gradients; and a variance-preserving
+    # initialization, with each parameter tensor's gradient multiplied by a fixed factor.
     "default": default_train,
     "preconditioned": static_preconditioned_train,
+    # What either half of the second does without the other.
     "initialization-only": initialization_only_train,
     "preconditioner-only": preconditioner_only_train,
+    # What changes if the factors follow the weights, or if only a part of their change does.
     "dynamic": dynamic_preconditioned_train,
     "dynamic-scale": partial(dynamic_preconditioned_train, follow="scale"),
     "dynamic-proportions": partial(dynamic_preconditioned_train, follow="proportions"),

@@ -84,7 +84,8 @@ def test_unknown_method(refusal, method):
 @pytest.mark.parametrize("rate", ["0", "-0.001", "nan", "inf", "-inf", "1e999", "1e300", "1e-300", "fast", ""])
 @pytest.mark.parametrize("others", ["", "0.001,"])
 def test_wrong_learning_rate(refusal, rate, others):
-    assert f"METHOD[=RATE[,RATE...]]: '{rate}' is not a number from 1e-30 to 1e+30" in refusal(f"default={others}{rate}")
+    error = refusal(f"default={others}{rate}")
+    assert f"METHOD[=RATE[,RATE...]]: '{rate}' is not a number from 1e-30 to 1e+30" in error
 
 
 @pytest.mark.parametrize("contenders", ["default=0.001,1e-3", "default default=0.001", "default dynamic default",

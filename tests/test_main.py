@@ -18,7 +18,7 @@ from util.program import Failure
 TINY = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # 2 steps
 QUICK = ["--dataset", "synthetic", "--images", "80"]  # 20 steps an epoch
 LONG = ["--dataset", "synthetic", "--images", "4000", "-e", "2"]  # 2,000 steps, with a line of progress every 200
-NUMBER = r"\d+\.\d+ ± \d+\.\d+"
+NUMBER = r"\d+\.\d+ [±?] \d+\.\d+"
 
 
 def call_main(*arguments):
@@ -58,88 +58,38 @@ def old_figure(monkeypatch, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {"loss.png", "losses.npz"}
 
 
-@pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
-    """Two seeds, all trainings at a time; and the same one after the other, in the most unpleasant surroundings."""
-    folder, other_folder = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
-    (other_folder / "matplotlibrc").write_text("text.usetex: True\nfigure.dpi: 50\nfont.size: 30\nsavefig.dpi: 30\n")
-    command = [sys.executable, str(ROOT / "main.py"), *QUICK, "--seeds", "2", "--save-losses", "losses.npz", "--jobs"]
+TWO_SEEDS = [*QUICK, "--seeds", "2", "--save-losses"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process(tmp_path_factory):
+    """A run as a user starts it, in the most unpleasant surroundings; it goes on while other tests run."""
+    folder = tmp_path_factory.mktemp("first")
+    (folder / "matplotlibrc").write_text("text.usetex: True\nfigure.dpi: 50\nfont.size: 30\nsavefig.dpi: 30\n")
     unpleasant = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    with started(*command, "4", cwd=folder, env={**os.environ, "PYTHONIOENCODING": "utf-8"}) as first:
-        with started(*command, "1", cwd=other_folder, env={**os.environ, **unpleasant}) as second:
-            beginning = first.stdout.readline()
-            threads = f"/proc/{first.pid}/task"
-            assert not os.path.exists(threads) or len(os.listdir(threads)) == 1  # others would take signals
-            outputs = [(beginning + first.stdout.read(), first.stderr.read()), second.communicate()]
-            first.wait()
-    return [(folder, process.returncode, *output, np.load(folder / "losses.npz"))
-            for folder, process, output in zip((folder, other_folder), (first, second), outputs)]
+    with started(sys.executable, str(ROOT / "main.py"), *TWO_SEEDS, "losses.npz", "--jobs", "4", cwd=folder,
+                 env={**os.environ, **unpleasant}) as process:
+        yield folder, process
 
 
-@pytest.fixture
-def first_run(two_runs):
-    return two_runs[0]
+@pytest.fixture(scope="module")
+def first_run(process):
+    folder, process = process
+    output, errors = process.communicate()
+    return folder, process.returncode, output, errors, np.load(folder / "losses.npz")
 
 
-@pytest.fixture
-def second_run(two_runs):
-    return two_runs[1]
+@pytest.fixture(scope="module")
+def second_run(tmp_path_factory):
+    """The same in the surroundings of these tests, and one training after the other."""
+    folder = tmp_path_factory.mktemp("second")
+    with forked(call_main, *TWO_SEEDS, str(folder / "losses.npz"), "-o", str(folder / "loss.png"),
+                "--jobs", "1") as process:
+        output, errors = process.communicate()
+    return folder, process.returncode, output, errors, np.load(folder / "losses.npz")
 
 
-def test_run_succeeds_and_writes_its_files_and_no_others(first_run):
-    folder, code, output, errors, _ = first_run
-    assert (code, errors) == (0, "")
-    assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "losses.npz"]
-    assert imread(folder / "loss.png").shape == (600, 960, 4)
-
-
-def test_output_tells_preconditioner_progress_results_and_files(first_run):
-    output = first_run[2]
-    assert output.startswith("input moments: 1.0000, 0.0000\n")
-    assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
-    assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
-    for method in ("default", "preconditioned"):
-        for seed in (0, 1):
-            progress = re.findall(rf"^{method}=0\.001 seed {seed}  \[(\d), +(\d+)\] loss: \d\.\d\d\d$", output, re.M)
-            assert progress == [(epoch, step) for epoch in "12" for step in ("4", "8", "12", "16", "20")]
-        assert re.search(rf"^{method}=0\.001( +{NUMBER}){{6}} % .*\d$", output, re.M)
-    assert " left" not in output
-    assert output.endswith("wrote loss.png\nwrote losses.npz\n")
-
-
-def test_saved_losses_explain_themselves(first_run):
-    losses = first_run[-1]
-    curves = {f"losses_{method}_seed_{seed}" for method in ("default", "preconditioned") for seed in (0, 1)}
-    for name in curves:
-        assert losses[name].dtype == np.float32 and losses[name].shape == (40,)
-        assert 1.5 < losses[name].mean() < 3
-    assert len({losses[name].tobytes() for name in curves}) == 4
-    assert {name: losses[name].item() for name in set(losses.files) - curves} == {
-        "learning_rate_default": 0.001, "learning_rate_preconditioned": 0.001, "dataset": "synthetic", "images": 80,
-        "epochs": 2, "decay": False, "input_moments": "standard", "minibatch": 4, "momentum": 0.9}
-
-
-def test_surroundings_do_not_matter(first_run, second_run):
-    """Nor does the number of jobs. A terminal that knows ASCII only shows what it can."""
-    folder, code, output, errors, losses = second_run
-    assert (code, errors) == (0, "")
-    assert output.isascii()
-    assert re.search("^default=0.001( +%s){6}" % NUMBER.replace("±", r"\?"), output, re.M)
-    assert sorted(losses.files) == sorted(first_run[-1].files)
-    for name in losses.files:
-        assert np.array_equal(losses[name], first_run[-1][name]), name
-    assert (folder / "loss.png").read_bytes() == (first_run[0] / "loss.png").read_bytes()
-
-
-def test_more_trainings_than_jobs_have_a_line_each_when_they_are_finished(second_run):
-    lines = re.findall(r"^(\S+) seed (\d): training loss \d\.\d{3}, test loss \d\.\d{3}, test accuracy \d+\.\d%; "
-                       r"(\d) left, about \d+ min$", second_run[2], re.M)
-    assert lines == [("default=0.001", "0", "3"), ("preconditioned=0.001", "0", "2"), ("default=0.001", "1", "1"),
-                     ("preconditioned=0.001", "1", "0")]
-    assert "] loss:" not in second_run[2]
-
-
-def test_learning_rate_that_diverges_is_a_row_in_a_sweep(run, first_run, tmp_path):
+def test_learning_rate_that_diverges_is_a_row_in_a_sweep(run, second_run, tmp_path):
     """And nothing beside a training changes its losses."""
     code, output, errors = run(*QUICK, "preconditioned", "default=1e9,0.001", "--seed", "1", "initialization-only",
                                "--jobs", "2", "-o", "sweep.png", "--save-losses", "sweep.npz")
@@ -149,11 +99,11 @@ def test_learning_rate_that_diverges_is_a_row_in_a_sweep(run, first_run, tmp_pat
     losses = np.load(tmp_path / "sweep.npz")
     assert not np.isfinite(losses["losses_default=1e+09_seed_1"][-1])
     for name, same in (("preconditioned", "preconditioned"), ("default=0.001", "default")):
-        assert np.array_equal(losses[f"losses_{name}_seed_1"], first_run[-1][f"losses_{same}_seed_1"])
+        assert np.array_equal(losses[f"losses_{name}_seed_1"], second_run[-1][f"losses_{same}_seed_1"])
     assert imread(tmp_path / "sweep.png").shape == (600, 1680, 4)
 
 
-def test_decay_and_moments_of_the_images(run, first_run, tmp_path):
+def test_decay_and_moments_of_the_images(run, second_run, tmp_path):
     code, output, errors = run(*QUICK, "default", "preconditioned", "--decay", "--input-moments", "images",
                                "--save-losses", "losses.npz")
     assert (code, errors) == (0, "")
@@ -161,9 +111,9 @@ def test_decay_and_moments_of_the_images(run, first_run, tmp_path):
     assert 0.01 < cross < second < 0.5
     losses = np.load(tmp_path / "losses.npz")
     assert losses["decay"].item() is True and losses["input_moments"].item() == "images"
-    decayed, constant = (each["losses_default_seed_0"] for each in (losses, first_run[-1]))
+    decayed, constant = (each["losses_default_seed_0"] for each in (losses, second_run[-1]))
     assert np.array_equal(decayed[:2], constant[:2]) and not np.isclose(decayed[2], constant[2], atol=0, rtol=1e-7)
-    assert losses["losses_preconditioned_seed_0"][0] != first_run[-1]["losses_preconditioned_seed_0"][0]
+    assert losses["losses_preconditioned_seed_0"][0] != second_run[-1]["losses_preconditioned_seed_0"][0]
 
 
 def test_training_that_diverges_ends_the_run(run, old_figure):
@@ -290,3 +240,55 @@ def test_fallback_is_loud(run, unreachable, monkeypatch):
     assert (code, output) == (0, "")
     assert re.fullmatch(r"main\.py: warning: CIFAR-10 is not in 'data' and cannot be downloaded .*\n", errors)
     assert titles == ["synthetic data, not CIFAR-10, seed 0"]
+
+
+def test_run_succeeds_and_writes_its_files_and_no_others(first_run):
+    folder, code, output, errors, _ = first_run
+    assert (code, errors) == (0, "")
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "losses.npz", "matplotlibrc"]
+    assert imread(folder / "loss.png").shape == (600, 960, 4)
+
+
+def test_output_tells_preconditioner_progress_results_and_files(first_run):
+    output = first_run[2]
+    assert output.startswith("input moments: 1.0000, 0.0000\n")
+    assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
+    assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
+    for method in ("default", "preconditioned"):
+        for seed in (0, 1):
+            progress = re.findall(rf"^{method}=0\.001 seed {seed}  \[(\d), +(\d+)\] loss: \d\.\d\d\d$", output, re.M)
+            assert progress == [(epoch, step) for epoch in "12" for step in ("4", "8", "12", "16", "20")]
+        assert re.search(rf"^{method}=0\.001( +{NUMBER}){{6}} % .*\d$", output, re.M)
+    assert " left" not in output
+    assert output.endswith("wrote loss.png\nwrote losses.npz\n")
+
+
+def test_saved_losses_explain_themselves(first_run):
+    losses = first_run[-1]
+    curves = {f"losses_{method}_seed_{seed}" for method in ("default", "preconditioned") for seed in (0, 1)}
+    for name in curves:
+        assert losses[name].dtype == np.float32 and losses[name].shape == (40,)
+        assert 1.5 < losses[name].mean() < 3
+    assert len({losses[name].tobytes() for name in curves}) == 4
+    assert {name: losses[name].item() for name in set(losses.files) - curves} == {
+        "learning_rate_default": 0.001, "learning_rate_preconditioned": 0.001, "dataset": "synthetic", "images": 80,
+        "epochs": 2, "decay": False, "input_moments": "standard", "minibatch": 4, "momentum": 0.9}
+
+
+def test_surroundings_do_not_matter(first_run, second_run):
+    """Nor does the number of jobs. A terminal that knows ASCII only shows what it can."""
+    folder, code, output, errors, losses = second_run
+    assert (code, errors) == (0, "")
+    assert first_run[2].isascii() and " ± " in output
+    assert sorted(losses.files) == sorted(first_run[-1].files)
+    for name in losses.files:
+        assert np.array_equal(losses[name], first_run[-1][name]), name
+    assert (folder / "loss.png").read_bytes() == (first_run[0] / "loss.png").read_bytes()
+
+
+def test_more_trainings_than_jobs_have_a_line_each_when_they_are_finished(second_run):
+    lines = re.findall(r"^(\S+) seed (\d): training loss \d\.\d{3}, test loss \d\.\d{3}, test accuracy \d+\.\d%; "
+                       r"(\d) left, about \d+ min$", second_run[2], re.M)
+    assert lines == [("default=0.001", "0", "3"), ("preconditioned=0.001", "0", "2"), ("default=0.001", "1", "1"),
+                     ("preconditioned=0.001", "1", "0")]
+    assert "] loss:" not in second_run[2]

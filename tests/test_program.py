@@ -132,6 +132,13 @@ def test_signals_during_the_imports(number, code, word, tmp_path):
     assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="there is no /proc")
+def test_no_idle_thread_takes_signals():
+    """Numpy starts one for each core, unless it is told not to."""
+    with script("program.begin(); import numpy; print(len(os.listdir('/proc/self/task')))") as process:
+        assert process.communicate() == ("1\n", "")
+
+
 def test_packages_that_are_not_installed(tmp_path):
     """An interpreter that finds none but its own."""
     with started(sys.executable, "-S", str(ROOT / "main.py"), cwd=tmp_path) as process:

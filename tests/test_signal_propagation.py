@@ -123,7 +123,6 @@ CASES = {"default initialization": default_initialization, "scaled initializatio
 
 def measure(name, report):
     """Measure a case, in a process of its own."""
-    torch.backends.mkldnn.enabled = False  # costs more than it saves in networks this small
     case = CASES[name]()
     networks = 2500 if isinstance(case.net, Net) else 1000  # as many as the standard errors, see above, ask for
     return sample(case.net, case.draw_parameters, case.draw_inputs, networks, seed=0)

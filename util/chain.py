@@ -1,4 +1,4 @@
-"""The networks that the theory covers: chains, taken apart into weight layers and the activation blocks between them."""
+"""The networks that the theory covers: chains, taken apart into weight layers and the blocks between them."""
 from __future__ import annotations
 
 from typing import Iterator, NamedTuple

@@ -70,8 +70,9 @@ def save_losses(results: dict[tuple[int, Contender], TrainingRun], arguments: Na
     """Write all losses, and the settings behind them, to the file of --save-losses, if that is asked for.
 
     `numpy.load` reads it without pickle: "losses_NAME_seed_N", (steps,) float32 for each result, "learning_rate_NAME",
-    and the settings that are common to all: "dataset", "images", "epochs", "decay", "input_moments", "minibatch" (images
-    a step), "momentum". NAME is a contender's method, or method=rate if the run compares several learning rates of it.
+    and the settings that are common to all: "dataset", "images", "epochs", "decay", "input_moments", "minibatch"
+    (images a step), "momentum". NAME is a contender's method, or method=rate if the run compares several learning rates
+    of it.
 
     Args:
         results: by seed and contender.
