@@ -45,7 +45,8 @@ def parse_arguments(methods: Collection[str]) -> argparse.Namespace:
     add("-s", "--smoothing", type=positive_int, metavar="N",
         help="width of the Gaussian smoothing kernel in steps, +-3 sigma (default: 4 %% of the run's steps, which is "
              "1000 for 2 epochs of all images)")
-    add("-q", "--quiet", action="store_true", help="print nothing on success (default: print progress and results)")
+    add("-q", "--quiet", action="store_true",
+        help="print nothing but warnings on success (default: print progress and results, too)")
     add("--decay", action="store_true",
         help="let every learning rate fall linearly to zero over the run (default: keep it constant)")
     add("--seed", type=_number(int, 0, 2**32 - 1), default=0, metavar="N",
