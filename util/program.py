@@ -49,8 +49,7 @@ def run(main: Callable[[], None]) -> int:
     received = []
 
     def unwind(number: int, _: object) -> None:
-        for each in SIGNALS:  # nothing shall disturb the cleaning up, which the exception starts ...
-            signal.signal(each, signal.SIG_IGN)
+        _ignore_signals()  # nothing shall disturb the cleaning up, which the exception starts ...
         sys.unraisablehook = lambda _: None  # where an exception cannot be raised, only the watchdog, below, ends this
         received.append(number)
         os.write(2, f"main.py: error: {SIGNALS[number]}\n".encode())
@@ -67,8 +66,7 @@ def run(main: Callable[[], None]) -> int:
                 stream.reconfigure(errors="replace")  # a terminal may know ASCII only
             main()
         finally:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)  # it is over anyway
+            _ignore_signals()  # it is over anyway
     except KeyboardInterrupt:
         os._exit(128 + received[0])  # all is cleaned up, and what Python does when it ends would only take time
     except Failure as failure:
@@ -101,6 +99,12 @@ def complain(problem: str, kind: str = "error") -> None:
     """Print one line to the standard error output, whatever the text contains."""
     line = " ".join("".join(c if c.isprintable() else " " for c in problem).split())
     print(f"main.py: {kind}: {line}", file=sys.stderr, flush=True)
+
+
+def _ignore_signals() -> None:
+    with signals_held_back():  # Python complains of one that comes just while it begins to ignore them
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
