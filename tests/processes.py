@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}  # exit codes and messages
 
 
 @contextlib.contextmanager
@@ -99,3 +100,17 @@ def all_end_within(seconds, group):
             return False
         time.sleep(0.02)
     return True
+
+
+def end_by(number, process, times, send=os.kill):
+    """Send a signal many times; all must end within two seconds, with one line and an exit code. Return the output.
+
+    `send` is `os.kill` for the process alone, or `os.killpg` for all of its group, as a terminal does for Ctrl-C.
+    """
+    for _ in range(times):
+        send(process.pid, number)
+    assert all_end_within(2, process.pid)
+    output, errors = process.communicate()
+    code, word = ENDS[number]
+    assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
+    return output

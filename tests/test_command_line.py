@@ -1,7 +1,6 @@
 """The command line: what it may say, and everything that is refused, by name and before anything runs."""
 import os
 import re
-import signal
 import sys
 
 import pytest
@@ -32,7 +31,6 @@ def refusal(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("main.load", work)
     monkeypatch.setattr("main.run_parallel", work)
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
 
     def refuse(*arguments):
         monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
@@ -42,9 +40,7 @@ def refusal(monkeypatch, capsys, tmp_path):
         assert re.fullmatch(r"main\.py: error: .+\n", errors) and len(errors) < 500
         return errors
 
-    yield refuse
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return refuse
 
 
 def test_defaults(parse):
@@ -144,15 +140,8 @@ def print_help_into(descriptor):
     return program.run(main.main)
 
 
-@pytest.mark.parametrize("problem", ["Broken pipe", "No space left on device"])
-def test_help_that_cannot_be_printed(problem):
-    readable, writable = os.pipe()
-    os.close(readable)
-    if problem == "No space left on device":
-        if not os.path.exists("/dev/full"):
-            pytest.skip("there is no /dev/full")
-        os.dup2(os.open("/dev/full", os.O_WRONLY), writable)
-    with forked(print_help_into, writable) as process:
-        os.close(writable)
+def test_help_that_cannot_be_printed(unwritable):
+    descriptor, problem = unwritable
+    with forked(print_help_into, descriptor) as process:
         _, errors = process.communicate()
     assert (process.returncode, errors) == (1, f"main.py: error: cannot write to the standard output: {problem}\n")

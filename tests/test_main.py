@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import main
 import util.data
-from tests.processes import ROOT, all_end_within, forked, live_processes, started
+from tests.processes import ROOT, all_end_within, end_by, forked, live_processes, started
 from util import program
 from util.program import Failure
 
@@ -28,7 +28,7 @@ def call_main(*arguments):
 
 @pytest.fixture(scope="module", autouse=True)
 def few_test_images():
-    """They are made once. All of them are in the two runs as a user starts them."""
+    """They are made once. All of them are in the run as a user starts it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(util.data, "TEST_IMAGES", 100)
         patch.setattr(util.data, "synthetic_images", functools.lru_cache(None)(util.data.synthetic_images))
@@ -41,12 +41,9 @@ def run(monkeypatch, tmp_path, capfd):
     def run(*arguments):
         return (call_main(*arguments), *capfd.readouterr())
 
-    handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.chdir(tmp_path)
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return run
 
 
 @pytest.fixture
@@ -72,11 +69,14 @@ def process(tmp_path_factory):
         yield folder, process
 
 
-@pytest.fixture(scope="module")
-def first_run(process):
-    folder, process = process
+def result(folder, process):
     output, errors = process.communicate()
     return folder, process.returncode, output, errors, np.load(folder / "losses.npz")
+
+
+@pytest.fixture(scope="module")
+def first_run(process):
+    return result(*process)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,7 @@ def second_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("second")
     with forked(call_main, *TWO_SEEDS, str(folder / "losses.npz"), "-o", str(folder / "loss.png"),
                 "--jobs", "1") as process:
-        output, errors = process.communicate()
-    return folder, process.returncode, output, errors, np.load(folder / "losses.npz")
+        return result(folder, process)
 
 
 def test_learning_rate_that_diverges_is_a_row_in_a_sweep(run, second_run, tmp_path):
@@ -144,19 +143,12 @@ def test_fault_in_the_drawing_takes_no_other_result(run, tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["losses.npz"]
 
 
-@pytest.mark.parametrize("number, code, word, send", [
-    (signal.SIGINT, 130, "interrupted", os.killpg),  # from the terminal
-    (signal.SIGTERM, 143, "terminated", os.kill),
-])
-def test_signals_during_training(old_figure, number, code, word, send):
+@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_signals_during_training(old_figure, number, send):
     with forked(call_main, *LONG) as process:
         next(line for line in process.stdout if "] loss:" in line)
         assert len(live_processes(process.pid)) > 1
-        for _ in range(5):
-            send(process.pid, number)
-        assert all_end_within(2, process.pid)
-        _, errors = process.communicate()
-    assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
+        end_by(number, process, 5, send)
 
 
 def test_killed_worker(old_figure):
@@ -194,10 +186,7 @@ def test_interrupted_sweep_keeps_what_is_finished(old_figure, tmp_path):
     with forked(call_main, *TINY, "default", "--seeds", "10000", "--jobs", "1", "--save-losses",
                 "losses.npz") as process:
         finished = [line for line, _ in zip((line for line in process.stdout if " left" in line), range(2))]
-        os.killpg(process.pid, signal.SIGINT)
-        assert all_end_within(2, process.pid)
-        _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "main.py: error: interrupted\n")
+        end_by(signal.SIGINT, process, 1, os.killpg)
     assert [line.split(":")[0] for line in finished] == ["default=0.001 seed 0", "default=0.001 seed 1"]
     losses = np.load(tmp_path / "losses.npz")
     assert {"losses_default_seed_0", "losses_default_seed_1"} < set(losses.files)

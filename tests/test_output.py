@@ -55,6 +55,11 @@ def test_what_cannot_be_written_is_refused(folder, path, problem):
     assert names(folder) == before
 
 
+def test_root_folder_is_refused():
+    with pytest.raises(UsageError, match="--save-losses: cannot write '/': it is a folder"):
+        check_outputs("loss.png", "/")
+
+
 def test_device_is_refused():
     with pytest.raises(UsageError, match="--save-losses: cannot write '/dev/null': it is not a regular file"):
         check_outputs("loss.png", "/dev/null")

@@ -7,19 +7,9 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT, all_end_within, started
+from tests.processes import ENDS, ROOT, end_by, started
 from util import program
 from util.program import Failure, UsageError
-
-ENDS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-
-
-@pytest.fixture(autouse=True)
-def signal_handlers_are_restored():
-    handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def script(text, encoding="utf-8", **options):
@@ -55,19 +45,11 @@ def test_fault_of_the_program_is_not_hidden():
         program.run(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize("problem", ["Broken pipe", "No space left on device"])
-def test_standard_output_that_cannot_be_written(problem):
+def test_standard_output_that_cannot_be_written(unwritable):
     """Python must not add its own complaint when it ends, either."""
-    if problem == "Broken pipe":
-        readable, writable = os.pipe()
-        os.close(readable)
-    elif os.path.exists("/dev/full"):
-        writable = os.open("/dev/full", os.O_WRONLY)
-    else:
-        pytest.skip("there is no /dev/full")
-    with script(f"os.dup2({writable}, 1); sys.exit(program.run(lambda: program.say('text')))",
-                pass_fds=[writable]) as process:
-        os.close(writable)
+    descriptor, problem = unwritable
+    with script(f"os.dup2({descriptor}, 1); sys.exit(program.run(lambda: program.say('text')))",
+                pass_fds=[descriptor]) as process:
         _, errors = process.communicate()
     assert (process.returncode, errors) == (1, f"main.py: error: cannot write to the standard output: {problem}\n")
 
@@ -78,9 +60,9 @@ def test_terminal_that_knows_ascii_only():
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number, code, word", ENDS)
+@pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize("cleaning", ["pass", "signal.pause()"], ids=["quick", "endless"])
-def test_signals_end_everything_in_one_line(number, code, word, cleaning):
+def test_signals_end_everything_in_one_line(number, cleaning):
     """However many come: the first starts the cleaning up, and the others do not disturb it, however long it takes."""
     with script(f"""
 program.GRACE = 0.2
@@ -98,11 +80,7 @@ def main():
 sys.exit(program.run(main))
 """) as process:
         assert process.stdout.readline() == "ready\n"
-        for _ in range(20):
-            process.send_signal(number)
-        assert all_end_within(2, process.pid)
-        output, errors = process.communicate()
-    assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
+        output = end_by(number, process, times=20)
     assert output == ("cleaning\ndone\n" if cleaning == "pass" else "cleaning\n")
 
 
@@ -133,17 +111,13 @@ sys.exit(program.run(main))
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("number, code, word", ENDS)
-def test_signals_during_the_imports(number, code, word, tmp_path):
+@pytest.mark.parametrize("number", ENDS)
+def test_signals_during_the_imports(number, tmp_path):
     """The imports are held up, by a module that takes the place of torch."""
     (tmp_path / "torch.py").write_text("import signal\nprint('importing', flush=True)\nwhile True: signal.pause()\n")
     with started(sys.executable, str(ROOT / "main.py"), env={**os.environ, "PYTHONPATH": str(tmp_path)}) as process:
         assert process.stdout.readline() == "importing\n"
-        for _ in range(20):
-            process.send_signal(number)
-        assert all_end_within(2, process.pid)
-        _, errors = process.communicate()
-    assert (process.returncode, errors) == (code, f"main.py: error: {word}\n")
+        end_by(number, process, times=20)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="there is no /proc")

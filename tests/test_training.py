@@ -37,8 +37,8 @@ def run(method, images, seed=3, learning_rate=0.001, epochs=1, decay=False, mome
     return net, METHODS[method](net, images, learning_rate, seed, Settings(epochs, decay, moments), report)
 
 
-def plain_loop(net, images, learning_rate_at, epochs, seed, factors=(1.0,) * 10):
-    """SGD with momentum 0.9 on minibatches of 4, written out; `learning_rate_at` takes the step."""
+def plain_loop(net, images, learning_rate_at, epochs, seed, factors_at=lambda step: (1.0,) * 10):
+    """SGD with momentum 0.9 on minibatches of 4, written out; `learning_rate_at` and `factors_at` take the step."""
     order = torch.Generator().manual_seed(seed)
     velocity = [torch.zeros_like(parameter) for parameter in net.parameters()]
     losses = []
@@ -46,7 +46,7 @@ def plain_loop(net, images, learning_rate_at, epochs, seed, factors=(1.0,) * 10)
         for inputs, labels in minibatches(images, 4, order):
             loss = nn.CrossEntropyLoss()(net(inputs), labels)
             gradients = torch.autograd.grad(loss, list(net.parameters()))
-            for parameter, v, gradient, factor in zip(net.parameters(), velocity, gradients, factors):
+            for parameter, v, gradient, factor in zip(net.parameters(), velocity, gradients, factors_at(len(losses))):
                 v.mul_(0.9).add_(factor * gradient)
                 parameter.data.sub_(learning_rate_at(len(losses)) * v)
             losses.append(loss.item())
@@ -74,7 +74,8 @@ def test_preconditioned_training_equals_a_plain_loop(images):
     net = Net()
     statistics = predict(net, input_moments=(0.3, 0.2))
     initialize(net, statistics)
-    losses = plain_loop(net, images, lambda step: 0.001, epochs=1, seed=7, factors=preconditioner(net, statistics))
+    factors = preconditioner(net, statistics)
+    losses = plain_loop(net, images, lambda step: 0.001, epochs=1, seed=7, factors_at=lambda step: factors)
     assert_equal_training(*run("preconditioned", images, seed=7, moments=(0.3, 0.2)), net, losses)
 
 
@@ -105,6 +106,13 @@ def recorded(images, monkeypatch):
     return {method: run(method, images, moments=(0.3, 0.2))[1] for method in METHODS}
 
 
+def network_of(parameters):
+    """Return a network with these parameters."""
+    net = Net()
+    net.load_state_dict(dict(zip(net.state_dict(), parameters)))
+    return net
+
+
 def test_the_corners_differ_in_just_what_their_table_says(recorded):
     def same_parameters(a, b):
         return all(torch.equal(x, y) for x, y in zip(recorded[a][0], recorded[b][0]))
@@ -117,8 +125,7 @@ def test_the_corners_differ_in_just_what_their_table_says(recorded):
     net = Net()
     assert recorded["preconditioned"][1] == preconditioner(net, predict(net, input_moments=(0.3, 0.2)))
     for method in ("preconditioner-only", "dynamic", "dynamic-scale", "dynamic-proportions"):
-        for parameter, value in zip(net.parameters(), recorded[method][0]):
-            parameter.data.copy_(value)
+        net = network_of(recorded[method][0])
         assert recorded[method][1] == preconditioner(net, predict_current(net, input_moments=(0.3, 0.2))), method
     for method in METHODS:
         assert (recorded[method][2] is not None) == method.startswith("dynamic")
@@ -129,9 +136,7 @@ def test_the_corners_differ_in_just_what_their_table_says(recorded):
 def test_dynamic_factors_start_as_the_static_ones_and_follow_the_weights(recorded, method):
     """All weights and biases of conv1 doubled: its outputs double, as do the gradients of the weights behind it."""
     parameters, static, refresh, _ = recorded[method]
-    net = Net()
-    for parameter, value in zip(net.parameters(), parameters):
-        parameter.data.copy_(value)
+    net = network_of(parameters)
     assert refresh(net) == pytest.approx(static)
     for parameter in net[0].parameters():
         parameter.data.mul_(2)
@@ -159,17 +164,7 @@ def test_factors_change_at_each_refresh_and_only_there(images, monkeypatch):
     record = train(net, images, [1.0] * 10, 0.001, 5, Settings(2, False, STANDARD), ignore, lambda net: next(factors))
     torch.manual_seed(5)
     expected = Net()
-    order = torch.Generator().manual_seed(5)
-    velocity = [torch.zeros_like(parameter) for parameter in expected.parameters()]
-    losses = []
-    for inputs, labels in [*minibatches(images, 4, order), *minibatches(images, 4, order)]:
-        loss = nn.functional.cross_entropy(expected(inputs), labels)
-        factor = 1.0 + len(losses) // 25
-        for parameter, v, gradient in zip(expected.parameters(), velocity,
-                                          torch.autograd.grad(loss, list(expected.parameters()))):
-            v.mul_(0.9).add_(factor * gradient)
-            parameter.data.sub_(0.001 * v)
-        losses.append(loss.item())
+    losses = plain_loop(expected, images, lambda step: 0.001, 2, 5, lambda step: [1.0 + step // 25] * 10)
     assert_equal_training(net, record, expected, losses)
     assert next(factors, None) is None
 
@@ -186,7 +181,7 @@ def test_frozen_parameters_stay_and_the_others_are_trained_right(images, factors
     record = train(net, images, factors, 0.001, 7, Settings(1, False, STANDARD), ignore)
     factor = factors[0] if factors else 1.0
     losses = plain_loop(expected, images, lambda step: 0.001, 1, 7,
-                        [0.0 if index in frozen else factor for index in range(10)])
+                        lambda step: [0.0 if index in frozen else factor for index in range(10)])
     assert_equal_training(net, record, expected, losses)
 
 

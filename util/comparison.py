@@ -35,15 +35,20 @@ def final_loss(run: TrainingRun) -> float:
     return float(np.mean(run.losses[-math.ceil(len(run.losses) / 10):], dtype=np.float64))
 
 
+def without_divergence(runs: Runs) -> Runs:
+    """Return the runs of the contenders no training of which diverged."""
+    return {contender: several for contender, several in runs.items() if not any(run.diverged for run in several)}
+
+
 def best_of_each_method(runs: Runs) -> dict[str, Contender]:
     """Return, by method, the contender with the lowest final loss, on average over the seeds.
 
     A method is left out if each of its learning rates let a training diverge.
     """
-    losses = {contender: mean(map(final_loss, several)) for contender, several in runs.items()}
+    losses = {contender: mean(map(final_loss, several)) for contender, several in without_divergence(runs).items()}
     best = {}
     for method in dict.fromkeys(contender.method for contender in runs):
-        candidate = min((contender for contender in runs if contender.method == method), key=losses.__getitem__)
-        if losses[candidate] < math.inf:
-            best[method] = candidate
+        candidates = [contender for contender in losses if contender.method == method]
+        if candidates:
+            best[method] = min(candidates, key=losses.__getitem__)
     return best

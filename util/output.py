@@ -40,8 +40,7 @@ def write_whole(path: str, content: bytes) -> None:
     Raises:
         OSError: if it cannot be written; an existing file is then as it was.
     """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    target, temporary = _places(path)
     with signals_held_back():
         try:
             temporary.write_bytes(content)
@@ -97,7 +96,7 @@ def save_losses(results: dict[tuple[int, Contender], TrainingRun], arguments: Na
 
 
 def _check_writable(option: str, path: str) -> None:
-    target = Path(os.path.realpath(path))
+    target, temporary = _places(path)
     try:
         if not path:
             raise FileNotFoundError(None, "the name is empty")
@@ -107,9 +106,14 @@ def _check_writable(option: str, path: str) -> None:
             raise OSError(None, "it is not a regular file")
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(None, "the file is write-protected")
-        probe = target.with_name(f".{target.name}.{os.getpid()}")
         with signals_held_back():
-            probe.touch()
-            probe.unlink()
+            temporary.touch()
+            temporary.unlink()
     except OSError as error:
         raise UsageError(f"argument {option}: cannot write '{path}': {error.strerror}; choose another file") from error
+
+
+def _places(path: str) -> tuple[Path, Path]:
+    """Return the file that a path leads to, and the one beside it that takes its place when it has been written."""
+    target = Path(os.path.realpath(path))
+    return target, target.parent / f".{target.name}.{os.getpid()}"

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from util.comparison import Runs, best_of_each_method, final_loss, several_rates
+from util.comparison import Runs, best_of_each_method, final_loss, several_rates, without_divergence
 from util.curves import smooth, smoothing_radius
 
 # Colours that the colour-blind can tell apart (Okabe and Ito), the closest ones with dashes that differ most.
@@ -61,8 +61,7 @@ def _draw_curves(axes: Axes, runs: Runs, styles: dict, width: int, steps_per_epo
 
 def _draw_final_losses(axes: Axes, runs: Runs, styles: dict) -> None:
     for method, style in styles.items():
-        finished = sorted(contender for contender, several in runs.items()
-                          if contender.method == method and not any(run.diverged for run in several))
+        finished = sorted(contender for contender in without_divergence(runs) if contender.method == method)
         if finished:
             losses = np.transpose([[final_loss(run) for run in runs[contender]] for contender in finished])
             rates = [contender.learning_rate for contender in finished]

@@ -8,7 +8,7 @@ from typing import Sequence
 
 import numpy as np
 
-from util.comparison import Contender, Runs, best_of_each_method, final_loss, several_rates
+from util.comparison import Contender, Runs, best_of_each_method, final_loss, several_rates, without_divergence
 from util.curves import overtaking_epoch
 from util.signal_propagation import LayerStatistics
 from util.training import TrainingRun
@@ -122,7 +122,7 @@ def gradient_table(contender: Contender, several: list[TrainingRun], layers: Seq
 
 def _outcomes(runs: Runs, width: int, steps_per_epoch: int) -> tuple[list[str], dict[Contender, np.ndarray]]:
     """Return the outcomes' names, and (seeds, outcomes) values of each contender that did not diverge with any seed."""
-    finished = {contender: several for contender, several in runs.items() if not any(run.diverged for run in several)}
+    finished = without_divergence(runs)
     total = max((len(several[0].losses) for several in finished.values()), default=0) / steps_per_epoch
     epochs = [0.1, total / 2, total] if finished else []
     half = math.ceil(width / 2)
