@@ -1,127 +1,98 @@
 """Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned, and plot both loss curves.
 
-    python3 main.py            # writes loss.png; --help lists the options
+    python3 main.py            # about a minute on two cores; writes loss.png; --help lists the options
 """
 from __future__ import annotations
 
-import sys
-
-from util import program
-
-if __name__ == "__main__":
-    program.begin()  # before the imports, which take seconds
-
-import contextlib
-import time
-from argparse import Namespace
+import os
 from functools import partial
-from itertools import product
-from typing import Callable
 
 import torch
 
-from util.ablation_train import initialization_only_train, preconditioner_only_train
-from util.command_line import parse_arguments
-from util.comparison import Contender, several_rates
-from util.data import DataSet, input_moments, load
+from util.curves import final_loss, loss_around, overtaking_epoch
+from util.data import DataSet, load
 from util.default_train import default_train
-from util.dynamic_preconditioned_train import dynamic_preconditioned_train
+from util.failure import Failure, plain_endings
 from util.network import Net
-from util.output import check_outputs, save_losses, take_each, write_whole
+from util.options import parse_options
 from util.parallel import run_parallel
-from util.plot import draw, render
-from util.program import Failure
-from util.report import finished_line, preconditioner_table, result_tables
-from util.signal_propagation import STANDARD, predict
+from util.plot import check_figure, draw, save_figure
+from util.runs import Run, Training, check_writable, save_run
+from util.signal_propagation import predict
 from util.static_preconditioned_train import static_preconditioned_train
-from util.training import MINIBATCH, Settings, TrainingRun, evaluate
-
-METHODS = {
-    # The two that the demo is about: PyTorch's initialization and plain gradients; and a variance-preserving
-    # initialization, with each parameter tensor's gradient multiplied by a fixed factor.
-    "default": default_train,
-    "preconditioned": static_preconditioned_train,
-    # What either half of the second does without the other.
-    "initialization-only": initialization_only_train,
-    "preconditioner-only": preconditioner_only_train,
-    # What changes if the factors follow the weights, or if only a part of their change does.
-    "dynamic": dynamic_preconditioned_train,
-    "dynamic-scale": partial(dynamic_preconditioned_train, follow="scale"),
-    "dynamic-proportions": partial(dynamic_preconditioned_train, follow="proportions"),
-}
+from util.training import MINIBATCH, evaluate
 
 
 def main() -> None:
     """Tell the whole story: data -> network -> statistics -> training -> plot."""
-    torch.set_num_threads(1)  # minibatches this small do not gain from more, and a forked process could not use them
-    arguments = parse_arguments(METHODS)
-    check_outputs(arguments.output, arguments.save_losses)
-    say = (lambda text: None) if arguments.quiet else program.say
+    options = parse_options()
+    check_figure(options.output)
+    if options.save:
+        os.makedirs(options.save, exist_ok=True)
+        check_writable(os.path.join(options.save, "results.npz"))
 
-    data = load(arguments.dataset, arguments.data_dir, arguments.images, arguments.quiet)
-    if data.warning:
-        program.complain(data.warning, kind="warning")
+    torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
+    data = load(options.dataset, options.data_dir, options.images)
+    if not options.quiet:
+        print_layers()
 
-    moments = STANDARD if arguments.input_moments == "standard" else input_moments(data.training)
-    statistics = predict(Net(), input_moments=moments)  # to be shown; each training computes what it needs
-    say(f"input moments: {moments[0]:.4f}, {moments[1]:.4f}\n{preconditioner_table(statistics)}\n")
+    settings = options.seed, data.name, options.images, options.epochs
+    default = Training("default", options.default_lr, *settings)
+    preconditioned = Training("preconditioned", options.preconditioned_lr, *settings)
+    runs = {}
+    for training, run in run_parallel(partial(perform, data, options.quiet), [default, preconditioned], processes=2):
+        if run.diverged:
+            raise Failure(f"the {training.method} training diverged at step {len(run.losses)}; "
+                          f"a lower --{training.method}-lr may help")
+        runs[training] = run
+        if options.save:
+            save_run(run, options.save)
 
-    settings = Settings(arguments.epochs, arguments.decay, moments)
-    results = {}  # by seed and contender
-    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    trainings = list(product(seeds, arguments.contenders))
-    queued = len(trainings) > arguments.jobs  # then a line for each finished training replaces the lines of progress
-    start = time.monotonic()
-    for (seed, contender), run in run_parallel(partial(perform, data, settings), trainings, arguments.jobs,
-                                               report=(lambda line: None) if queued else say):
-        if run.diverged and not several_rates(arguments.contenders):
-            raise Failure(f"{contender} seed {seed}: the training diverged at step {len(run.losses)}; a lower learning "
-                          "rate may help")
-        results[seed, contender] = run
-        with contextlib.suppress(OSError):  # not the last attempt, see below
-            save_losses(results, arguments, data.name)  # now, so that an interrupt cannot take what is finished
-        if queued:
-            left = len(trainings) - len(results)
-            say(finished_line(seed, contender, run, left, (time.monotonic() - start) / len(results) * left))
-
-    runs = {contender: [results[seed, contender] for seed in seeds] for contender in arguments.contenders}
-    width, steps_per_epoch = arguments.smoothing, arguments.images // MINIBATCH
-
-    def save_figure() -> None:
-        figure = draw(runs, title(arguments, data.name), width, steps_per_epoch)
-        write_whole(arguments.output, render(figure, arguments.output))
-
-    take_each(lambda: save_losses(results, arguments, data.name),
-              save_figure,
-              lambda: say(f"\n{result_tables(runs, statistics, width, steps_per_epoch)}\n"))
-    for path in filter(None, (arguments.output, arguments.save_losses)):
-        say(f"wrote {path}")
+    steps_per_epoch = options.images // MINIBATCH
+    width = options.smoothing or max(1, options.epochs * steps_per_epoch // 25)
+    overtaking = overtaking_epoch(runs[default].losses, runs[preconditioned].losses, steps_per_epoch)
+    curves = {f"{training.method}, learning rate {training.learning_rate:g}": runs[training].losses
+              for training in (default, preconditioned)}
+    name = "CIFAR-10" if data.name == "cifar10" else "synthetic data, not CIFAR-10"
+    save_figure(draw(curves, f"{name}, seed {options.seed}", width, steps_per_epoch, overtaking), options.output)
+    if not options.quiet:
+        print_summary(runs[default], runs[preconditioned], width, steps_per_epoch)
+        print("not overtaken" if overtaking is None else f"the default training overtakes at epoch {overtaking:.2f}")
+        print(f"wrote {options.output}")
 
 
-def perform(data: DataSet, settings: Settings, training: tuple[int, Contender],
-            report: Callable[[str], None]) -> TrainingRun:
-    """Train and test one network, in a worker process."""
-    torch.set_num_threads(1)  # which a process that was not forked does not inherit
-    torch.backends.mkldnn.enabled = False  # for minibatches of 4, oneDNN costs more than it saves
-    seed, contender = training
-    torch.manual_seed(seed)
+def perform(data: DataSet, quiet: bool, training: Training) -> Run:
+    """Train and test one network, in a process of its own."""
+    torch.manual_seed(training.seed)
     net = Net()
-    train = METHODS[contender.method]
-    run = train(net, data.training, contender.learning_rate, seed, settings,
-                lambda line: report(f"{contender} seed {seed}  {line}"))
-    run.test_loss, run.test_accuracy = evaluate(net, data.test)
-    return run
+    train = {"default": default_train, "preconditioned": static_preconditioned_train}[training.method]
+    losses = train(net, data.training, training.learning_rate, training.epochs, training.seed,
+                   report=lambda line: None if quiet else print(f"{training.method:15}{line}\n", end="", flush=True))
+    return Run(training, losses, *evaluate(net, data.test))
 
 
-def title(arguments: Namespace, dataset: str) -> str:
-    """Say what the figure shows."""
-    name = "CIFAR-10" if dataset == "cifar10" else "synthetic data, not CIFAR-10"
-    first, last = arguments.seed, arguments.seed + arguments.seeds - 1
-    seeds = f"seed {first}"
-    if last > first:
-        seeds = f"seeds {first} to {last} (line: mean; band: ± one standard deviation)"
-    return f"{name}, {seeds}" + (", learning rates decay linearly to zero" if arguments.decay else "")
+def print_layers() -> None:
+    """Print what the theory says of each layer for standard normal input, and the factors of the preconditioner."""
+    print("layer   weight std    bias std  gradient std: weight, bias     factor: weight, bias")
+    for name, weight, bias, *gradients in predict(Net()):
+        print(f"{name:6}", *(f"{number:11.4f}" for number in (weight, bias, *gradients, *(1 / g for g in gradients))))
+    print(flush=True)
+
+
+def print_summary(default: Run, preconditioned: Run, width: int, steps_per_epoch: int) -> None:
+    """Print what came out of both trainings; losses are means over training steps, in nats."""
+    def row(name, value):
+        print(f"{name:26}{value(default):>12}{value(preconditioned):>16}")
+
+    print()
+    row("", lambda run: run.training.method)
+    for epoch in 0.1, 1:
+        row(f"loss around epoch {epoch}", lambda run: f"{loss_around(run.losses, epoch * steps_per_epoch, width):.3f}")
+    row("loss over the last tenth", lambda run: f"{final_loss(run.losses):.3f}")
+    row("test loss", lambda run: f"{run.test_loss:.3f}")
+    row("test accuracy", lambda run: f"{run.test_accuracy:.1%}")
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main))
+    with plain_endings("main.py"):
+        main()

@@ -1,15 +1,11 @@
 """The images: CIFAR-10 or a synthetic stand-in, held as uint8 and scaled a few at a time."""
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import socket
-import ssl
 import sys
-import tempfile
 from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
 from typing import Iterator, NamedTuple
 from urllib.error import URLError
 
@@ -17,15 +13,14 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
-from util.program import Failure, UsageError
+from util.failure import Failure
 
 CLASSES = 10
 TRAINING_IMAGES = 50_000  # of CIFAR-10, and of its stand-in
 TEST_IMAGES = 10_000
-CHUNK = 100  # minibatches that are scaled at a time, which is quicker than one by one
 TIMEOUT = 5.0  # seconds that the CIFAR-10 server may stay silent before it counts as unreachable
+UNREACHABLE = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
 
 
 class Images(NamedTuple):
@@ -36,49 +31,49 @@ class Images(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """The images of one source, "cifar10" or "synthetic"; `warning` says why it is not the preferred one, if so."""
+    """The images of one source, "cifar10" or "synthetic"."""
 
     name: str
     training: Images
     test: Images
-    warning: str = ""
 
 
-def load(dataset: str, folder: str, count: int, quiet: bool) -> DataSet:
+def load(dataset: str, folder: str, count: int) -> DataSet:
     """Read the images, and download CIFAR-10 before if it is wanted and not there yet.
 
     Args:
-        dataset: "cifar10", "synthetic", or "auto" for CIFAR-10 if it can be had and else synthetic images.
-        folder: where CIFAR-10 lies or will lie, as its archive or extracted; not used for "synthetic".
+        dataset: "cifar10", "synthetic", or "auto" for CIFAR-10 if it can be had and else, with a warning, synthetic.
+        folder: where CIFAR-10 lies or will lie, as its archive or extracted.
         count: how many training images, from the first one on. The test images are always all.
-        quiet: show no progress of the download.
 
     Raises:
-        UsageError: if the folder is something else.
-        Failure: if CIFAR-10 is there but unusable, if what arrives cannot be stored, or if "cifar10" is neither there
-            nor can be downloaded.
+        Failure: if the folder cannot be read or written, or if "cifar10" is neither there nor can be downloaded.
     """
     if dataset == "synthetic":
         return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False, TEST_IMAGES))
-    folder = os.path.expanduser(folder)  # as torchvision does
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none of its own
     try:
-        if Path(folder).exists() and not Path(folder).is_dir():
-            raise UsageError(f"argument --data-dir: '{folder}' is not a folder")
-        try:
-            return _read_cifar10(folder, count)
-        except RuntimeError:  # torchvision's word for missing or wrong files
-            _provide_cifar10(Path(folder), quiet)
-            return _read_cifar10(folder, count)
-    except _CannotDownload as obstacle:
-        problem = f"CIFAR-10 is not in '{folder}' and cannot be downloaded ({obstacle})"
+        damaged = any(Path(folder, name).expanduser().exists() for name in (CIFAR10.filename, CIFAR10.base_folder))
+        return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
+    except UNREACHABLE as error:
+        problem = (f"CIFAR-10 in '{folder}' is {'damaged' if damaged else 'missing'} and cannot be loaded ({error}); "
+                   f"put {CIFAR10.filename} from https://www.cs.toronto.edu/~kriz/cifar.html there, or try again")
     except OSError as error:
-        raise Failure(f"cannot read or store CIFAR-10 in '{folder}': {error}") from error
-    advice = ("try again later, or put cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html "
-              f"into '{folder}' by hand")
+        raise Failure(f"--data-dir: cannot read or write CIFAR-10 in '{folder}': {error}") from error
+    finally:
+        socket.setdefaulttimeout(default_timeout)
     if dataset == "cifar10":
-        raise Failure(f"{problem}; {advice}")
-    return load("synthetic", folder, count, quiet)._replace(warning=(
-        f"{problem}, so this run uses synthetic data, which are not CIFAR-10; for the real images, {advice}"))
+        raise Failure(problem)
+    print(f"warning: {problem}. This run uses synthetic data, which are not CIFAR-10.", file=sys.stderr, flush=True)
+    return load("synthetic", folder, count)
+
+
+def _cifar10(folder: str, train: bool, count: int) -> Images:
+    """Let torchvision verify and read the images; with the training images, it brings what is missing or damaged."""
+    images = CIFAR10(folder, train, download=train)
+    pixels = torch.from_numpy(images.data[:count]).permute(0, 3, 1, 2).contiguous()
+    return Images(pixels, torch.tensor(images.targets[:count]))
 
 
 def synthetic_images(train: bool, count: int) -> Images:
@@ -116,100 +111,7 @@ def scale(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def minibatches(images: Images, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield one epoch of minibatches, (size, 3, 32, 32) scaled images and (size,) labels, in an order drawn anew.
-
-    The last few images of the order are left out if they do not fill a minibatch.
-    """
+    """Yield an epoch of full minibatches, (size, 3, 32, 32) scaled images and (size,) labels, in a random order."""
     order = torch.randperm(len(images.labels), generator=generator)
-    for chosen in order[:len(order) // size * size].split(CHUNK * size):
+    for chosen in order[:len(order) // size * size].split(100 * size):  # scaling many at a time is quicker
         yield from zip(scale(images.pixels[chosen]).split(size), images.labels[chosen].split(size))
-
-
-def input_moments(images: Images) -> tuple[float, float]:
-    """Measure the moments of scaled images that `util.signal_propagation` starts from.
-
-    Returns:
-        The second moment of a pixel, and the mean product of two pixels of one channel that are next to each other,
-        horizontally or vertically.
-    """
-    second = cross = 0.0
-    for pixels in images.pixels.split(100):  # few at a time, to save memory
-        scaled = scale(pixels).double()
-        beside = scaled[..., 1:] * scaled[..., :-1]
-        below = scaled[..., 1:, :] * scaled[..., :-1, :]
-        second += len(pixels) * scaled.square().mean().item()
-        cross += len(pixels) * (beside.mean() + below.mean()).item() / 2
-    return second / len(images.labels), cross / len(images.labels)
-
-
-class _CannotDownload(Exception):
-    """The server cannot be reached, or what it sends is not the archive."""
-
-
-def _read_cifar10(folder: str, count: int) -> DataSet:
-    """Let torchvision verify and read the extracted images; a RuntimeError if it does not find them.
-
-    It reads one file at a time, because torchvision needs several times the memory of what it reads.
-    """
-    training = Images(torch.empty((count, 3, 32, 32), dtype=torch.uint8), torch.empty(count, dtype=torch.int64))
-    start = 0
-    for file in CIFAR10.train_list:
-        batch = type("Batch", (CIFAR10,), {"train_list": [file]})(folder)
-        stop = min(start + len(batch.targets), count)
-        training.pixels[start:stop] = _channels_first(batch.data[:stop - start])
-        training.labels[start:stop] = torch.tensor(batch.targets[:stop - start])
-        start = stop
-        del batch
-    test = CIFAR10(folder, train=False)
-    return DataSet("cifar10", training, Images(_channels_first(test.data), torch.tensor(test.targets)))
-
-
-def _channels_first(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def _provide_cifar10(folder: Path, quiet: bool) -> None:
-    """Extract the archive, which is downloaded before if it is not there.
-
-    All that is new comes into being in a scratch folder, and is moved into place when it has been verified: what fails
-    leaves nothing behind, and nobody meets a part of a file.
-
-    Raises:
-        Failure: if what is there is corrupt.
-        _CannotDownload: if nothing is there, and the archive cannot be downloaded.
-        OSError: if the folder or a file in it cannot be read or written.
-    """
-    archive, batches = folder / CIFAR10.filename, folder / CIFAR10.base_folder
-    if archive.exists() and not check_integrity(archive, CIFAR10.tgz_md5):
-        raise Failure(f"'{archive}' is corrupt; delete it, then try again")
-    if batches.exists() and not archive.exists():
-        raise Failure(f"'{batches}' is corrupt; delete it, then try again")
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            if not archive.exists():
-                _download_archive(scratch, quiet)
-                os.replace(Path(scratch, CIFAR10.filename), archive)
-            extract_archive(str(archive), scratch)
-            if batches.exists():
-                os.replace(batches, Path(scratch, "corrupt"))
-            os.replace(Path(scratch, CIFAR10.base_folder), batches)
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-
-
-def _download_archive(folder: str, quiet: bool) -> None:
-    """Let torchvision download and verify the archive; a silent server soon counts as one that cannot be reached."""
-    default = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none of its own
-    try:
-        with contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout), \
-                contextlib.redirect_stderr(io.StringIO() if quiet else sys.stderr):
-            download_url(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5)
-    except (URLError, HTTPException, ConnectionError, socket.timeout, ssl.SSLError, RuntimeError, ValueError) as error:
-        raise _CannotDownload(str(error)) from error
-    finally:
-        socket.setdefaulttimeout(default)

@@ -1,15 +1,11 @@
 """The network that is trained: the one of PyTorch's CIFAR-10 tutorial."""
-from __future__ import annotations
-
 from collections import OrderedDict
 
 from torch import nn
 
 
 class Net(nn.Sequential):
-    """The convolutional network of the tutorial "Training a Classifier", 62,006 parameters.
-
-    Maps images of shape (N, 3, 32, 32) to class scores (logits) of shape (N, 10).
+    """Maps (N, 3, 32, 32) images to (N, 10) class scores (logits), with 62,006 parameters.
 
     It is written as a chain of named layers, so that `util.signal_propagation` analyses the very modules that compute.
     Parameter names, shapes, the order in which random numbers are drawn, and outputs are those of the tutorial,

@@ -1,0 +1,45 @@
+"""The command line: its defaults, and what it refuses."""
+import pytest
+
+from util.options import parse_options
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    def parse(*arguments):
+        monkeypatch.setattr("sys.argv", ["main.py", *arguments])
+        return parse_options()
+    return parse
+
+
+def test_defaults(parse):
+    assert vars(parse()) == {
+        "default_lr": 0.001, "preconditioned_lr": 0.001, "epochs": 2, "images": 50000, "seed": 0, "smoothing": None,
+        "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
+
+
+def test_every_option_says_what_it_does(parse, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        parse("--help")
+    text = capsys.readouterr().out
+    for name, value in vars(parse()).items():
+        assert f"--{name.replace('_', '-')}" in text and str(value) in text
+
+
+@pytest.mark.parametrize("option, values", [
+    ("--epochs", ["0", "-1", "1.5", "nan", "two", ""]),
+    ("--images", ["3", "50001"]),
+    ("--smoothing", ["0"]),
+    ("--seed", ["-1", str(2**32), "0.5"]),
+    ("--default-lr", ["0", "-0.001", "nan", "inf", "1e300", "fast", ""]),
+    ("--preconditioned-lr", ["0"]),
+    ("--dataset", ["mnist"]),
+    ("--colour", ["red"]),
+])
+def test_wrong_usage(parse, capsys, option, values):
+    for value in values:
+        with pytest.raises(SystemExit, match="^2$"):
+            parse(f"{option}={value}")
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert option in error and value in error
+        assert "invalid parse value" not in error  # but "invalid int value"

@@ -1,0 +1,90 @@
+"""Files are written whole or not at all, what cannot be written is found out before, and what a run's file holds."""
+import errno
+import math
+import os
+import resource
+
+import numpy as np
+import pytest
+
+from util.failure import Failure
+from util.runs import Run, Training, check_writable, save_run, write_whole
+
+RUN = Run(Training("default", 0.001, 3, "synthetic", 8, 2), np.array([2.5, 2.25], np.float32), 2.0, 0.25)
+
+
+def fail(*_):
+    raise OSError(errno.EBUSY, "Device or resource busy")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_saved_run_explains_itself(tmp_path):
+    save_run(RUN, str(tmp_path))
+    with np.load(tmp_path / "default=0.001_seed_3.npz", allow_pickle=False) as arrays:
+        saved = {name: array.tolist() for name, array in arrays.items()}
+        assert arrays["losses"].dtype == np.float32
+    expected = {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
+                "epochs": 2, "decay": False, "losses": [2.5, 2.25], "test_loss": 2.0, "test_accuracy": 0.25}
+    assert {name: saved[name] for name in expected} == expected
+
+
+def test_a_run_diverges_by_its_last_loss_or_its_test_loss():
+    assert not RUN.diverged
+    assert RUN._replace(test_loss=math.inf).diverged
+    assert RUN._replace(losses=np.array([2.5, math.nan], np.float32)).diverged
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # bytes
+        with pytest.raises(Failure, match=f"^cannot write '{path}': File too large$"):
+            write_whole(str(path), lambda file: file.write(bytes(2000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("path, write, problem", [
+    ("missing/file", print, "No such file or directory"), ("file", fail, "Device or resource busy")])
+def test_failure_leaves_nothing(tmp_path, path, write, problem):
+    with pytest.raises(Failure, match=f"^cannot write '{tmp_path / path}': {problem}$"):
+        write_whole(str(tmp_path / path), write)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("replaceable", [True, False])
+def test_a_link_leads_to_the_new_file(tmp_path, monkeypatch, exists, replaceable):
+    """Also if it cannot be replaced, as a file that is mounted into a container cannot."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    if exists:
+        (tmp_path / "there" / "file").write_bytes(b"old content")
+    if not replaceable:
+        monkeypatch.setattr(os, "rename", fail)
+    write_whole(str(tmp_path / "link"), lambda file: file.write(b"new"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"new"
+    assert names(tmp_path / "there") == ["file"]
+
+
+def test_what_cannot_be_written_is_found_out_before(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "nowhere").symlink_to("missing/file")
+    (tmp_path / "good").write_bytes(b"old")
+    for path in "good", "new":
+        check_writable(str(tmp_path / path))
+    for path in "folder", "fifo", "nowhere", "missing/file":
+        with pytest.raises((Failure, OSError), match=str(tmp_path)):
+            check_writable(str(tmp_path / path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # since nothing is write-protected for the root user
+    with pytest.raises(Failure, match=f"'{tmp_path / 'good'}' is not a regular file that can be written"):
+        check_writable(str(tmp_path / "good"))
+    assert names(tmp_path) == ["fifo", "folder", "good", "nowhere"] and (tmp_path / "good").read_bytes() == b"old"

@@ -1,0 +1,22 @@
+"""How a program ends when something is wrong: in one line, or at once by a signal."""
+import contextlib
+import signal
+import sys
+from typing import Iterator
+
+
+class Failure(Exception):
+    """Something that the user or the world can mend; the message names the option or file that it is about."""
+
+
+@contextlib.contextmanager
+def plain_endings(program: str) -> Iterator[None]:
+    """End the program with one line after an error that is not its own, and leave Ctrl-C and `| head` to the system."""
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGPIPE)}
+    try:
+        yield
+    except (Failure, OSError) as error:
+        sys.exit(f"{program}: error: {error}")
+    finally:
+        for number, handler in handlers.items():  # a notebook goes on after the program
+            signal.signal(number, handler)

@@ -1,0 +1,44 @@
+"""The command line of the demo, and the options that its study has in common with it."""
+import argparse
+from typing import Callable
+
+from util.data import TRAINING_IMAGES
+from util.training import MINIBATCH
+
+
+def parse_options() -> argparse.Namespace:
+    """Parse this process's command line; wrong usage ends it with exit code 2."""
+    parser = common_options("Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
+    add, rate = parser.add_argument, number(float, 1e-30, 1e30)
+    add("-s", "--smoothing", type=number(int, 1, 10**6), metavar="N",
+        help="width of the Gaussian smoothing kernel in steps, +-3 sigma; without it, 4 %% of the run")
+    add("-q", "--quiet", action="store_true", help="print nothing but warnings and the progress of a download")
+    add("--default-lr", type=rate, default=0.001, metavar="RATE", help="learning rate of the default training")
+    add("--preconditioned-lr", type=rate, default=0.001, metavar="RATE", help="and of the preconditioned one")
+    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N", help="of parameters and minibatches")
+    add("-o", "--output", default="loss.png", metavar="FILE", help="the figure, in the format that its ending says")
+    add("--save", metavar="FOLDER", help="also save all losses and results there, a file for each training")
+    return parser.parse_args()
+
+
+def common_options(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that the demo and the study have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N", help="passes through the training images")
+    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
+        help="train on the first N images only, for a quick look")
+    add("--dataset", choices=["auto", "cifar10", "synthetic"], default="auto",
+        help="auto: CIFAR-10, or synthetic data if it cannot be had")
+    add("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 is, or is downloaded to")
+    return parser
+
+
+def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
+    """Return a parser of numbers in a range, for argparse."""
+    def parse(text: str) -> float:
+        if not lowest <= kind(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
+        return kind(text)
+    parse.__name__ = kind.__name__  # which argparse names where `kind` raises a ValueError
+    return parse
