@@ -29,7 +29,7 @@ def main() -> None:
     check_figure(options.output)
     if options.save:
         os.makedirs(options.save, exist_ok=True)
-        check_writable(os.path.join(options.save, "results.npz"))
+        check_writable(os.path.join(options.save, "probe"))
 
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
     data = load(options.dataset, options.data_dir, options.images)

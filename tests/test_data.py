@@ -18,6 +18,8 @@ from util import data
 from util.data import Images, load, minibatches, scale, synthetic_images
 from util.failure import Failure
 
+# torchvision does not say yet how Python shall filter what it extracts
+pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")
 RNG = np.random.default_rng(0)
 BATCHES = [{"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": RNG.integers(10, size=4).tolist()}
            for _ in CIFAR10.train_list + CIFAR10.test_list]

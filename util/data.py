@@ -80,7 +80,7 @@ def synthetic_images(train: bool, count: int) -> Images:
     """Make ten classes of images, always the same ones, that are somewhat harder for a small network than CIFAR-10.
 
     Each class has 100 smooth periodic colour patterns with a part in common. An image is one pattern, shifted and with
-    a random contrast, under pixel noise. Fewer images are a part of more.
+    a random contrast, under pixel noise. A smaller set is a prefix of a larger one.
     """
     kinds, common, shift, contrast, noise, chunk = 100, 0.4, 8, 0.15, 0.25, 1_000
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ passes a gradient on (a ReLU passes none where it is zero; a max pool passes eac
     Var(dL/dbias_l)   = G_l / C_l
     Var(dL/dweight_l) = G_l m_{l-1} / C_l                       a convolution's sums over its positions, as G does
 
-These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), sections 2.2 and 2.3, by biases,
+These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2, by biases,
 correlated positions and max pools. README.md names the limits.
 """
 from __future__ import annotations
@@ -105,9 +105,9 @@ def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tupl
     second, cross = input_moments
     if not (0 < second < math.inf and 0 <= cross <= second):
         raise ValueError(f"input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are {tuple(input_moments)}")
-    (beginning, *layers), outputs = take_apart(net, input_shape)
+    (source, *layers), outputs = take_apart(net, input_shape)
 
-    moments = block_moments(cross / second, beginning.pool_size, beginning.rectified)
+    moments = block_moments(cross / second, source.pool_size, source.rectified)
     second, cross = second * moments.second, second * moments.cross
     signal = []  # for each layer sigma_l^2, beta_l^2, m_{l-1}, pi_l
     for layer in layers:

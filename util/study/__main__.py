@@ -48,7 +48,7 @@ def main() -> None:
         train_all(data, missing, folder, options.jobs)
     results = Results(load_runs(folder, options))
     print("", *tables(results, options.reference), sep="\n\n", flush=True)
-    draw_all(results, options.reference.partition("=")[0], folder)
+    draw_all(results, options.reference, folder)
 
 
 def load_runs(folder: Path, options: Namespace) -> list[Run]:

@@ -47,7 +47,7 @@ def scales(figure: Figure, results: Results, reference: str) -> None:
     widths = [512 if i % 2 else 64 for i in range(31)]
     deep = nn.Sequential(*(module for pair in zip(widths, widths[1:]) for module in (nn.Linear(*pair), nn.ReLU())))
     networks = {"the tutorial's network": (Net(), (3, 32, 32)), "30 layers, 64 and 512 wide in turn": (deep, (64,))}
-    for (top, bottom), (title, (net, shape)) in zip(figure.subplots(2, 2).T, networks.items()):
+    for (top, bottom), (title, (net, shape)) in zip(figure.subplots(2, 2, sharex="col").T, networks.items()):
         statistics = {"variance-preserving": predict(net, shape)}
         for name, variances in INITIALIZATIONS.items():
             for module in (module for module in net.modules() if hasattr(module, "weight")):
@@ -60,6 +60,7 @@ def scales(figure: Figure, results: Results, reference: str) -> None:
             top.plot(x, [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers], **style)
             bottom.plot(x, [layer.weight_gradient_std for layer in layers], label=name, **style)
         bottom.axhline(1, color="black", linewidth=2, label="preconditioned")
+        top.locator_params(axis="x", integer=True)
         top.set(title=title, ylabel="signal at the layer's input", yscale="log")
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
 
@@ -89,27 +90,28 @@ def learning_rates(figure: Figure, results: Results, reference: str) -> None:
 
 
 def differences(figure: Figure, results: Results, reference: str) -> None:
-    """Draw a forest plot: paired differences of losses from the best of the reference method, with 95 % intervals."""
+    """Draw a forest plot: paired differences of losses from the reference, with 95 % intervals."""
     for axes, (decay, title) in zip(figure.subplots(1, 2, sharex=True), SCHEDULES.items()):
-        others = [contender for contender in results.best_of(decay) if contender.method != reference]
+        base = next((each for each in results.final if str(each) == reference), results.best.get((reference, decay)))
+        others = [contender for contender in results.best_of(decay) if contender != base]
         for place, contender in enumerate(others):
-            values = results.differences(contender, results.best.get((reference, decay)))
+            values = results.differences(contender, base)
             for row, outcome in enumerate((0, 2, 3) if len(values) > 1 else ()):
                 mean, half, _ = interval(values[:, outcome])
                 axes.errorbar(mean, place + 0.2 * row, xerr=half, fmt="os^"[row], color=COLOURS[row], capsize=3,
                               label=OUTCOMES[outcome] if place == 0 else None)
         axes.axvline(0, color="black", linewidth=1)
-        axes.set(title=title, xlabel=f"minus {reference}, nats", ylim=(len(others) + 0.6, -0.5))
+        axes.set(title=title, xlabel=f"minus {base}, nats" if base else "", ylim=(len(others) + 0.6, -0.5))
         axes.set_yticks(range(len(others)), map(str, others))
 
 
 def growth(figure: Figure, results: Results, reference: str) -> None:
     """Draw how much the weights' gradients grew at the learning rate 0.001, measured against predicted."""
     axes = figure.subplots()
-    for method in ("default", "preconditioned", "dynamic", "measured"):
+    for colour, method in zip(COLOURS, ("default", "preconditioned", "dynamic", "measured")):
         grown = results.growth(Contender(method, False, 0.001))
         if len(grown):
-            axes.plot(grown[2], grown[1], label=method, **{**STYLES[method], "linestyle": ""})
+            axes.plot(grown[2], grown[1], label=method, **{**STYLES[method], "color": colour, "linestyle": ""})
             for name, *point in zip(LAYERS, grown[2], grown[1]):
                 axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize="x-small")
     axes.plot((1, 50), (1, 50), color="black", linewidth=1, label="as predicted")

@@ -73,8 +73,7 @@ class Results:
 def outcomes(run: Run) -> np.ndarray:
     """Return a training's `OUTCOMES`; around an epoch means over 4 % of the steps, 1,000 of two epochs."""
     steps_per_epoch = run.training.images // MINIBATCH
-    around = [loss_around(run.losses, epoch * steps_per_epoch, max(1, len(run.losses) // 25))
-              for epoch in (0.1, 1)]
+    around = [loss_around(run.losses, epoch * steps_per_epoch, max(1, len(run.losses) // 25)) for epoch in (0.1, 1)]
     return np.array([*around, final_loss(run.losses), run.test_loss, 100 * run.test_accuracy])
 
 
