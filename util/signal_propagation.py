@@ -151,7 +151,7 @@ def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     in s, u = w sinh(s), which resolves the step at z = 0 for every rho (Trefethen and Weideman, "The Exponentially
     Convergent Trapezoidal Rule", 2014).
     """
-    width = math.sqrt(max(1 - rho, 1e-9))  # in very deep networks, rho may be rounded to 1
+    width = math.sqrt(max(1 - rho, 1e-9))  # rho is 1 where neighbouring inputs are equal
     s = np.linspace(-1, 1, 121)[:, None] * math.asinh(LIMIT / width)
     u = width * np.sinh(s)
     u_weights = np.exp(-u**2 / 2) * np.cosh(s)
