@@ -163,13 +163,13 @@ def test_comparisons_are_paired_by_seed():
 
 
 def test_growth_is_of_the_runs_with_scales():
-    """The geometric mean of weights that grow 2 and 8 times; the biases, every second tensor, do not count."""
+    """The geometric mean of weights that grow 2 and 8 times, and of a dead network; the biases do not count."""
     twice, eightfold = np.ones((2, 2, 3, 10))
-    twice[1, 0, ::2], eightfold[1, 0, ::2] = 2, 8
+    twice[1, 0, ::2], eightfold[1, 0, ::2], eightfold[1, 1] = 2, 8, 0
     results = Results([*made("adam", 1.0, 3), *made("adam", 1.0, 4, seeds=[1], scales=twice),
                        *made("adam", 1.0, 5, seeds=[2], scales=eightfold), *made("default", 1.0, 3)])
     assert "weights | 4.00 | 4.00 | 4.00 | 4.00 | 4.00 |\n" in report.growth_table(results)
-    assert "gradients, measured | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 |\n" in report.growth_table(results)
+    assert "gradients, measured | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 |\n" in report.growth_table(results)
     assert results.final[Contender("adam", False, 1.0)] == 4 and "default" not in report.growth_table(results)
     pictures.growth(pictures.Figure(), Results(made("adam", 1.0, 3)), "default")  # also without the default method
 
@@ -254,7 +254,8 @@ def test_files_that_do_not_fit_are_refused(folder, arguments, change):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1"])
+@pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1",
+                                      "--reference=none"])
 def test_wrong_usage(tmp_path, argument):
     with pytest.raises(SystemExit, match="^2$"):
         study(tmp_path, argument)

@@ -34,11 +34,10 @@ def draw_all(results: Results, reference: str, folder: Path) -> None:
     """Draw every picture into a folder."""
     with matplotlib.style.context("default"):
         for draw in scales, curves, learning_rates, differences, growth:
-            figure = Figure(figsize=(11, 5.5), dpi=120, layout="constrained")
+            figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
             draw(figure, results, reference)
-            for axes in figure.axes:
-                if axes.get_legend_handles_labels()[0]:
-                    axes.legend(fontsize="small")
+            lines = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels())}
+            figure.legend(lines.values(), lines, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
             save_figure(figure, str(folder / f"{draw.__name__}.png"))
 
 
@@ -72,27 +71,27 @@ def curves(figure: Figure, results: Results, reference: str) -> None:
             runs = list(results.runs[contender].values())
             losses = np.mean([smooth(run.losses, max(1, len(run.losses) // 25)) for run in runs], axis=0)
             epochs = np.arange(len(losses)) / (runs[0].training.images // MINIBATCH)
-            style = {**STYLES[contender.method], "marker": ""}
-            axes.plot(epochs[::50], losses[::50], label=str(contender), **style)
+            axes.plot(epochs[::50], losses[::50], label=str(contender), **{**STYLES[contender.method], "marker": ""})
         axes.set(title=title, xlabel="epoch", ylabel="training loss in nats, smoothed")
 
 
 def learning_rates(figure: Figure, results: Results, reference: str) -> None:
-    """Draw the final loss against the learning rate; lines are labelled at their ends."""
+    """Draw final losses against learning rates, up to 0.5 above each line's best; lines are labelled at their ends."""
     for axes, (decay, title) in zip(figure.subplots(1, 2, sharey=True), SCHEDULES.items()):
-        for contender in results.best_of(decay):
-            points = [point for point in results.rates_and_losses(contender) if point[1] < math.inf]
-            axes.plot(*zip(*points), **STYLES[contender.method])
-            axes.annotate(contender.method, points[-1], (6, 0), textcoords="offset points", va="center",
-                          fontsize="small", color=STYLES[contender.method]["color"])
+        lines = {each.method: [pair for pair in results.rates_and_losses(each) if pair[1] < results.final[each] + 0.5]
+                 for each in results.best_of(decay)}
+        for place, (method, points) in enumerate(sorted(lines.items(), key=lambda line: line[1][-1][1])):
+            axes.plot(*zip(*points), **STYLES[method])
+            colour = STYLES[method]["color"]
+            axes.annotate(method, points[-1], (1.04, place / len(lines)), textcoords="axes fraction", size="small",
+                          color=colour, arrowprops=dict(arrowstyle="-", color=colour, lw=0.5, relpos=(0, 0.5)))
         axes.set(title=title, xscale="log", xlabel="learning rate", ylabel="training loss over the last tenth, nats")
-        axes.margins(x=0.25)
 
 
 def differences(figure: Figure, results: Results, reference: str) -> None:
     """Draw a forest plot: paired differences of losses from the reference, with 95 % intervals."""
     for axes, (decay, title) in zip(figure.subplots(1, 2, sharex=True), SCHEDULES.items()):
-        base = next((each for each in results.final if str(each) == reference), results.best.get((reference, decay)))
+        base = results.reference(reference, decay)
         others = [contender for contender in results.best_of(decay) if contender != base]
         for place, contender in enumerate(others):
             values = results.differences(contender, base)

@@ -12,12 +12,9 @@ def tables(results: Results, reference: str) -> Iterator[str]:
     """Yield all tables; `reference` is METHOD, for its best learning rate of each schedule, or METHOD=RATE."""
     yield results_table(results)
     yield rates_table(results)
-    for decay in (False, True):
-        if (reference, decay) in results.best:
-            yield difference_table(results, results.best[reference, decay], results.best_of(decay))
-    for contender in results.final:
-        if str(contender) == reference:
-            yield difference_table(results, contender, list(results.final))
+    for base in filter(None, {results.reference(reference, decay): None for decay in (False, True)}):
+        others = list(results.final) if str(base) == reference else results.best_of(base.decay)
+        yield difference_table(results, base, others)
     yield growth_table(results)
 
 

@@ -48,6 +48,10 @@ class Results:
         """Return each method at its best learning rate of a schedule."""
         return sorted(contender for contender in self.best.values() if contender.decay == decay)
 
+    def reference(self, text: str, decay: bool) -> Contender | None:
+        """Return what METHOD=RATE means, or METHOD: at its best learning rate of a schedule."""
+        return {str(contender): contender for contender in self.final}.get(text, self.best.get((text, decay)))
+
     def rates_and_losses(self, contender: Contender) -> list[tuple[float, float]]:
         """Return its method's learning rates, ascending, with their final losses; infinity where one diverged."""
         return [(each.learning_rate, self.final.get(each, math.inf))
@@ -67,7 +71,7 @@ class Results:
     def growth(self, contender: Contender) -> np.ndarray:
         """Return (3, layers) growths of weights and their gradients, measured and predicted; () without scales."""
         scales = [run.scales for run in self.runs.get(contender, {}).values() if run.scales.size]
-        return np.exp(np.mean([np.log(each[-1] / each[0]) for each in scales], axis=0))[:, ::2] if scales else ()
+        return stats.gmean([each[-1] / each[0] for each in scales], axis=0)[:, ::2] if scales else ()
 
 
 def outcomes(run: Run) -> np.ndarray:
