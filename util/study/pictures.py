@@ -98,7 +98,7 @@ def differences(figure: Figure, results: Results, reference: str) -> None:
             for row, outcome in enumerate((0, 2, 3) if len(values) > 1 else ()):
                 mean, half, _ = interval(values[:, outcome])
                 axes.errorbar(mean, place + 0.2 * row, xerr=half, fmt="os^"[row], color=COLOURS[row], capsize=3,
-                              label=OUTCOMES[outcome] if place == 0 else None)
+                              label=OUTCOMES[outcome])
         axes.axvline(0, color="black", linewidth=1)
         axes.set(title=title, xlabel=f"minus {base}, nats" if base else "", ylim=(len(others), -0.5))
         axes.set_yticks(range(len(others)), [f"{each.method}\n{each.learning_rate:g}" for each in others])
