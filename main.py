@@ -1,6 +1,6 @@
 """Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned, and plot both loss curves.
 
-    python3 main.py            # about a minute on two cores; writes loss.png; --help lists the options
+    python3 main.py            # one or two minutes on two cores; writes loss.png; --help lists the options
 """
 from __future__ import annotations
 

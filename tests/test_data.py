@@ -156,13 +156,9 @@ def test_without_a_server_synthetic_data_take_their_place_or_not(folder, capsys,
 
 
 @pytest.mark.parametrize("answer, problem", [
-    (OK % 100_000 + b"the first part", "corrupted"),
-    (OK % 23 + b"<html>Please log in to ", "corrupted"),
-    (b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n", "Not Found"),
-    (b"", "closed connection"),
-    (b"not HTTP", "not HTTP"),
-    (None, "timed out"),
-])
+    (OK % 100_000 + b"the first part", "corrupted"), (OK % 23 + b"<html>Please log in to ", "corrupted"),
+    (b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n", "Not Found"), (b"", "closed connection"),
+    (b"not HTTP", "not HTTP"), (None, "timed out")])
 def test_a_server_without_the_archive_counts_as_none(folder, serve, monkeypatch, capsys, answer, problem):
     monkeypatch.setattr(data, "TIMEOUT", 0.2)
     serve(answer)
@@ -177,6 +173,12 @@ def test_a_server_without_the_archive_counts_as_none(folder, serve, monkeypatch,
 def test_a_file_in_the_place_of_the_folder(folder, dataset):
     with pytest.raises(Failure, match=f"^--data-dir: .*'{folder / CIFAR10.filename}'"):
         load(dataset, str(folder / CIFAR10.filename), 20)
+
+
+def test_a_home_that_nobody_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Failure, match="^CIFAR-10 in '~nobody-has-it/data' is missing"):
+        load("cifar10", "~nobody-has-it/data", 20)
 
 
 @MODES

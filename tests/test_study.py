@@ -144,8 +144,7 @@ def test_best_rates_and_divergence():
                        *made("adam", 0.001, 1), *made("default", 0.01, 1.5, 1.5), *made("default", 0.001, 0.5, 1.5)])
     assert "| diverged at step 100 |\n| `default=0.001` * | 2 | 1.000 ± 0.707 |" in report.results_table(results)
     assert report.rates_table(results).splitlines()[2:] == [
-        "| `adam=0.01` | 0.500 | 0.0063 | 0.01 |  |",
-        "| `default=0.001` | 1.000 | 0.001 | 0.0016 | at the edge of the rates that were tried |"]
+        "| `adam=0.01` | 0.500 | 0.0063 | 0.01 |", "| `default=0.001` | 1.000 | 0.001 (edge) | 0.0016 |"]
 
 
 def test_comparisons_are_paired_by_seed():
@@ -213,6 +212,7 @@ def test_a_study_prints_what_was_trained_and_draws(sweep):
     assert "| `preconditioned=1e+10` | 2 | diverged at step 2 |" in reported and "| minus `default=" in reported
     before = contents(folder)
     assert study(folder, *SWEEP) == study(folder, "--epochs", "2") == reported and contents(folder) == before
+    assert "| minus `default=0.01` |" in study(folder, "--reference", "default=1e-2")
     for name in "curves", "differences", "growth", "learning_rates", "scales":
         assert (folder / f"{name}.png").stat().st_size > 10_000
 

@@ -21,16 +21,15 @@ class Layer(NamedTuple):
 
 
 def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Layer], int]:
-    """Return a network's layers, after one without a module that stands for the input, and its number of outputs."""
+    """Return the layers, headed by one without module for the input, and the number of outputs; else a ValueError."""
     layers = [Layer("input", None, 0)]
     signal = torch.zeros((1, *input_shape))  # walks along, for its shape only
     for name, module in _modules(net):
         try:
-            output = _checked_output(module, signal, [layer.module for layer in layers[1:]])
+            signal = _checked_output(module, signal, [layer.module for layer in layers[1:]])
         except (ValueError, IndexError, RuntimeError) as error:
             raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}) for an input of shape "
                              f"{tuple(signal.shape[1:])}: {error}; {SUPPORTED}") from error
-        signal = output
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             layers.append(Layer(name, module, fan_in=module.weight[0].numel()))
         elif isinstance(module, nn.ReLU):

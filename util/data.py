@@ -4,7 +4,7 @@ from __future__ import annotations
 import socket
 import sys
 from http.client import HTTPException
-from pathlib import Path
+from os.path import exists, expanduser
 from ssl import SSLError
 from typing import Iterator, NamedTuple
 from urllib.error import URLError
@@ -54,7 +54,7 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
     default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none of its own
     try:
-        damaged = any(Path(folder, name).expanduser().exists() for name in (CIFAR10.filename, CIFAR10.base_folder))
+        damaged = any(exists(expanduser(f"{folder}/{name}")) for name in (CIFAR10.filename, CIFAR10.base_folder))
         return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
     except UNREACHABLE as error:
         problem = (f"CIFAR-10 in '{folder}' is {'damaged' if damaged else 'missing'} and cannot be loaded ({error}); "

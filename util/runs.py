@@ -30,7 +30,7 @@ class Run(NamedTuple):
     losses: np.ndarray  # (steps,) float32: the cross-entropy in nats before each step, up to one that is not finite
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1
-    scales: np.ndarray = np.empty(0)  # of parameters and gradients, which only the study measures
+    scales: np.ndarray = np.empty(0)  # (epochs + 1, 3, tensors) of `util.study.methods.measure_scales`, in the study
 
     @property
     def diverged(self) -> bool:

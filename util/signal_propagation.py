@@ -12,7 +12,7 @@ m_l = E[a_l^2], and the cross moment c_l = E[a_l(p) a_l(p')] for two positions p
     m_l, c_l                                                    v_l times those of `block_moments(rho_l, ...)`, since
                                                                 ReLU and max pool are positively homogeneous
 
-Pre-activations are standard normal, v_l = 1, if sigma_l^2 = (1 - beta^2) / (fan_in_l m_{l-1}) and beta_l^2 = beta^2.
+Pre-activations have unit variance, v_l = 1, if sigma_l^2 = (1 - beta^2) / (fan_in_l m_{l-1}) and beta_l^2 = beta^2.
 
 The gradient, from output to input, for a standard normal gradient at the network's output and a single sample. With
 the expected squared norm G_l = E || dL/dz_l ||^2, C_l output channels, and pi_l the probability that an activation
@@ -62,7 +62,7 @@ class Moments(NamedTuple):
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = 0.04,
             input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
-    """Compute the weight scales that keep every pre-activation standard normal, and the gradients' scales that follow.
+    """Compute the weight scales that keep every pre-activation at unit variance, and the gradients' scales that follow.
 
     Args:
         net: a chain of modules that `util.chain` supports; the values of its parameters play no role.

@@ -63,7 +63,7 @@ def load_runs(folder: Path, options: Namespace) -> list[Run]:
             raise Failure(f"'{path}' cannot be read as a training ({error}); move it away") from error
         training, first = runs[-1].training, runs[0].training
         expected = first._replace(images=options.images, epochs=options.epochs) if options.methods else first
-        if (path.stem != str(training) or training[3:6] != expected[3:6]
+        if (path.stem != str(training) or training[3:6] != expected[3:6]  # dataset, images, epochs
                 or options.dataset not in ("auto", training.dataset)):
             raise Failure(f"'{path}' has other settings: {training!r}")
     return runs

@@ -19,8 +19,8 @@ def parse_options() -> argparse.Namespace:
     add("--seeds", type=_seeds, default="0:1", metavar="FIRST:END", help="range of seeds, without END")
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
     add("--jobs", type=number(int, 1, 10**6), default=os.cpu_count(), metavar="N", help="trainings at a time")
-    add("--reference", default="default", metavar="METHOD[=RATE]", type=lambda text: _method(text) and text,
-        help="what the differences are taken from: METHOD at its best rates, by the others at theirs, or METHOD=RATE")
+    add("--reference", default="default", metavar="METHOD[=RATE]", help="what to subtract; METHOD: at its best rate",
+        type=lambda text: "{}={:g}".format(*_method(text)[0]) if "=" in text else _method(text)[0][0])
     options = parser.parse_intermixed_args()
     options.methods = list(dict.fromkeys(pair for pairs in options.methods for pair in pairs))
     return options

@@ -47,7 +47,7 @@ def scales(figure: Figure, results: Results, reference: str) -> None:
     deep = nn.Sequential(*(module for pair in zip(widths, widths[1:]) for module in (nn.Linear(*pair), nn.ReLU())))
     networks = {"the tutorial's network": (Net(), (3, 32, 32)), "30 layers, 64 and 512 wide in turn": (deep, (64,))}
     for (top, bottom), (title, (net, shape)) in zip(figure.subplots(2, 2, sharex="col").T, networks.items()):
-        statistics = {"variance-preserving": predict(net, shape)}
+        statistics = {"PyTorch": None, "variance-preserving": predict(net, shape)}  # in the order of the styles
         for name, variances in INITIALIZATIONS.items():
             for module in (module for module in net.modules() if hasattr(module, "weight")):
                 fans = module.weight[0].numel(), module.weight[:, 0].numel()

@@ -35,14 +35,14 @@ def results_table(results: Results) -> str:
 
 
 def rates_table(results: Results) -> str:
-    """Tabulate each method's best learning rate, and between which rates it ends within 0.1 of the loss there."""
+    """Tabulate best rates, and between which the loss is within 0.1 of the best; (edge): of those that were tried."""
     rows = []
     for best in sorted(results.best.values()):
         rates, losses = zip(*results.rates_and_losses(best))
         if len(rates) > 1:
-            edge = "" if rates[0] < best.learning_rate < rates[-1] else "at the edge of the rates that were tried"
-            rows.append([f"`{best}`", f"{min(losses):.3f}", *map("{:.2g}".format, good_rates(rates, losses)), edge])
-    return markdown(["best rate", OUTCOMES[PRIMARY], "good from", "to", "note"], rows)
+            good = (f"{rate:.2g}{' (edge)' * (rate in (rates[0], rates[-1]))}" for rate in good_rates(rates, losses))
+            rows.append([f"`{best}`", f"{min(losses):.3f}", *good])
+    return markdown(["best rate", OUTCOMES[PRIMARY], "good from", "to"], rows)
 
 
 def difference_table(results: Results, reference: Contender, contenders: Sequence[Contender]) -> str:

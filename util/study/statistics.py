@@ -69,13 +69,13 @@ class Results:
         return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
     def growth(self, contender: Contender) -> np.ndarray:
-        """Return (3, layers) growths of weights and their gradients, measured and predicted; () without scales."""
+        """Return (3, layers) geometric means of last / first: weights, gradients measured, predicted; else nothing."""
         scales = [run.scales for run in self.runs.get(contender, {}).values() if run.scales.size]
-        return stats.gmean([each[-1] / each[0] for each in scales], axis=0)[:, ::2] if scales else ()
+        return stats.gmean([each[-1] / each[0] for each in scales], axis=0)[:, ::2] if scales else np.empty(0)
 
 
 def outcomes(run: Run) -> np.ndarray:
-    """Return a training's `OUTCOMES`; around an epoch means over 4 % of the steps, 1,000 of two epochs."""
+    """Return a training's `OUTCOMES`; "around" an epoch is the mean loss over 4 % of all steps, 1,000 in two epochs."""
     steps_per_epoch = run.training.images // MINIBATCH
     around = [loss_around(run.losses, epoch * steps_per_epoch, max(1, len(run.losses) // 25)) for epoch in (0.1, 1)]
     return np.array([*around, final_loss(run.losses), run.test_loss, 100 * run.test_accuracy])
