@@ -131,7 +131,7 @@ def main():
             columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (
                 lambda: scale(images.pixels[torch.randint(len(images.pixels), (INPUTS,))]), (second, cross))
     more = (false_overtakings(images),) if folder is not None else ()
-    for table in ratio_table(columns), limits_table(), single_networks(), *more:
+    for table in (ratio_table(columns), limits_table(), single_networks(), *more):
         print("\n".join(table) + "\n", flush=True)
 
 
