@@ -3,6 +3,7 @@ import hashlib
 import os
 import pickle
 import shutil
+import signal
 import socket
 import socketserver
 import tarfile
@@ -51,8 +52,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:1/")
     monkeypatch.setattr(data, "synthetic_images", lambda train, count: random_images(count))
+    previous = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in the program
     yield folder
-    assert socket.getdefaulttimeout() is None
+    assert (socket.getdefaulttimeout(), signal.signal(signal.SIGPIPE, previous)) == (None, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def serve(monkeypatch):
         timeout = 5  # seconds
 
         def handle(self):
+            assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # else a closed connection ends the program
             while self.rfile.readline().strip():  # the request ends with an empty line
                 pass
             self.rfile.read() if server.answer is None else self.wfile.write(server.answer)

@@ -1,6 +1,7 @@
 """The images: CIFAR-10 or a synthetic stand-in, held as uint8 and scaled a few at a time."""
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from http.client import HTTPException
@@ -51,8 +52,8 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
     """
     if dataset == "synthetic":
         return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False, TEST_IMAGES))
-    default_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none of its own
+    timeout, handler = socket.getdefaulttimeout(), signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none; and a server that hangs up must not end the program
     try:
         damaged = any(exists(expanduser(f"{folder}/{name}")) for name in (CIFAR10.filename, CIFAR10.base_folder))
         return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
@@ -62,7 +63,8 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
     except OSError as error:
         raise Failure(f"--data-dir: cannot read or write CIFAR-10 in '{folder}': {error}") from error
     finally:
-        socket.setdefaulttimeout(default_timeout)
+        socket.setdefaulttimeout(timeout)
+        signal.signal(signal.SIGPIPE, handler)
     if dataset == "cifar10":
         raise Failure(problem)
     print(f"warning: {problem}. This run uses synthetic data, which are not CIFAR-10.", file=sys.stderr, flush=True)
@@ -71,9 +73,8 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
 
 def _cifar10(folder: str, train: bool, count: int) -> Images:
     """Let torchvision verify and read the images; with the training images, it brings what is missing or damaged."""
-    images = CIFAR10(folder, train, download=train)
-    pixels = torch.from_numpy(images.data[:count]).permute(0, 3, 1, 2).contiguous()
-    return Images(pixels, torch.tensor(images.targets[:count]))
+    raw = CIFAR10(folder, train, download=train)
+    return Images(torch.from_numpy(raw.data[:count].transpose(0, 3, 1, 2).copy()), torch.tensor(raw.targets[:count]))
 
 
 def synthetic_images(train: bool, count: int) -> Images:
