@@ -27,7 +27,7 @@ def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Layer
     for name, module in _modules(net):
         try:
             signal = _checked_output(module, signal, [layer.module for layer in layers[1:]])
-        except (ValueError, IndexError, RuntimeError) as error:
+        except (AttributeError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}) for an input of shape "
                              f"{tuple(signal.shape[1:])}: {error}; {SUPPORTED}") from error
         if isinstance(module, (nn.Conv2d, nn.Linear)):
