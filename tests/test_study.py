@@ -255,7 +255,7 @@ def test_files_that_do_not_fit_are_refused(folder, arguments, change):
 
 
 @pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1",
-                                      "--reference=none"])
+                                      "--seeds=2:2", "--reference=none"])
 def test_wrong_usage(tmp_path, argument):
     with pytest.raises(SystemExit, match="^2$"):
         study(tmp_path, argument)

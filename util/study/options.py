@@ -34,5 +34,5 @@ def _method(text: str) -> list[tuple[str, float]]:
 
 
 def _seeds(text: str) -> range:
-    first, end = map(number(int, 0, 2**32), text.split(":"))
-    return range(first, end)
+    first = number(int, 0, 2**32 - 1)(text.partition(":")[0])
+    return range(first, number(int, first + 1, 2**32)(text.partition(":")[2]))
