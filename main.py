@@ -2,8 +2,6 @@
 
     python3 main.py            # one or two minutes on two cores; writes loss.png; --help lists the options
 """
-from __future__ import annotations
-
 import os
 from functools import partial
 
@@ -29,7 +27,7 @@ def main() -> None:
     check_figure(options.output)
     if options.save:
         os.makedirs(options.save, exist_ok=True)
-        check_writable(os.path.join(options.save, "probe"))
+        check_writable(os.path.join(options.save, ".probe"))
 
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
     data = load(options.dataset, options.data_dir, options.images)

@@ -16,7 +16,7 @@ def smooth(losses: np.ndarray, width: int) -> np.ndarray:
 
 
 def loss_around(losses: np.ndarray, step: float, width: int) -> float:
-    """Return the mean loss over the window of `width` steps around a step, as far as it lies within the run."""
+    """Return the mean loss over `width` steps (or one more, if odd) around a step, as far as they lie in the run."""
     centre, half = round(step), math.ceil(width / 2)
     return float(np.mean(losses[max(0, centre - half):centre + half], dtype=np.float64))
 

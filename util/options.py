@@ -11,8 +11,8 @@ def parse_options() -> argparse.Namespace:
     parser = common_options("Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
     add, rate = parser.add_argument, number(float, 1e-30, 1e30)
     add("-s", "--smoothing", type=number(int, 1, 10**6), metavar="N",
-        help="width of the Gaussian smoothing kernel in steps, +-3 sigma; without it, 4 %% of the run")
-    add("-q", "--quiet", action="store_true", help="print nothing but warnings and the progress of a download")
+        help="width in steps: of Gaussian smoothing, +-3 sigma; of means around an epoch; without it, 4 %% of the run")
+    add("-q", "--quiet", action="store_true", help="print nothing but warnings, and what torchvision says of the files")
     add("--default-lr", type=rate, default=0.001, metavar="RATE", help="learning rate of the default training")
     add("--preconditioned-lr", type=rate, default=0.001, metavar="RATE", help="and of the preconditioned one")
     add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N", help="of parameters and minibatches")

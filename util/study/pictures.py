@@ -1,6 +1,4 @@
 """The study's pictures, of which that of the theory's scales needs no training."""
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

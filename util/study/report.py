@@ -1,6 +1,4 @@
 """The tables that the study prints, in Markdown."""
-from __future__ import annotations
-
 from typing import Iterator, Sequence
 
 import numpy as np
