@@ -34,5 +34,6 @@ def _method(text: str) -> list[tuple[str, float]]:
 
 
 def _seeds(text: str) -> range:
-    first = number(int, 0, 2**32 - 1)(text.partition(":")[0])
-    return range(first, number(int, first + 1, 2**32)(text.partition(":")[2]))
+    first, _, end = text.partition(":")
+    start = number(int, 0, 2**32 - 1)(first)
+    return range(start, number(int, start + 1, 2**32)(end))
