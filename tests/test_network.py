@@ -1,4 +1,5 @@
-"""The network is the tutorial's, parameter by parameter and output by output."""
+"""The network is the tutorial's, parameter by parameter and output by output; a deeper one has more hidden layers."""
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,3 +35,28 @@ def test_same_parameters_and_outputs_as_the_tutorial():
     assert all(map(torch.equal, net.parameters(), tutorial.parameters()))
     images = torch.randn(4, 3, 32, 32)
     assert torch.equal(net(images), tutorial(images))
+
+
+def test_a_deeper_network_has_more_hidden_layers_before_the_last():
+    """Written out, with the random numbers in the order of the layers."""
+    torch.manual_seed(3)
+    tutorial = TutorialNet()
+    torch.manual_seed(3)
+    net = Net(depth=7)
+    assert list(dict(net.named_parameters()))[::2] == [
+        "conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight", "fc4.weight", "fc5.weight"]
+    for name in "conv1", "conv2", "fc1", "fc2":
+        assert torch.equal(net.get_submodule(name).weight, tutorial.get_submodule(name).weight)
+    x = images = torch.randn(4, 3, 32, 32)
+    for name in "conv1", "conv2":
+        x = functional.max_pool2d(functional.relu(net.get_submodule(name)(x)), 2)
+    x = torch.flatten(x, 1)
+    for name in "fc1", "fc2", "fc3", "fc4":
+        x = functional.relu(net.get_submodule(name)(x))
+    assert net.fc3.weight.shape == net.fc4.weight.shape == (84, 84)
+    assert torch.equal(net(images), net.fc5(x))
+
+
+def test_a_network_below_the_tutorials_depth_is_refused():
+    with pytest.raises(ValueError, match="depth must be at least 5, but is 4"):
+        Net(depth=4)

@@ -254,6 +254,12 @@ def test_files_that_do_not_fit_are_refused(folder, arguments, change):
     assert contents(folder) == before
 
 
+def test_as_many_jobs_as_cores_are_allowed(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
+    monkeypatch.setattr(sys, "argv", ["study", "folder"])
+    assert command.parse_options().jobs == 1
+
+
 @pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1",
                                       "--seeds=2:2", "--reference=none"])
 def test_wrong_usage(tmp_path, argument):

@@ -18,12 +18,19 @@ def parse_options() -> argparse.Namespace:
         help=f"what to train, at 0.001 if no learning rate is named: {', '.join(METHODS)}; nothing: only report")
     add("--seeds", type=_seeds, default="0:1", metavar="FIRST:END", help="range of seeds, without END")
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
-    add("--jobs", type=number(int, 1, 10**6), default=os.cpu_count(), metavar="N", help="trainings at a time")
+    add("--jobs", type=number(int, 1, 10**6), default=available_cores(), metavar="N", help="trainings at a time")
     add("--reference", default="default", metavar="METHOD[=RATE]", help="what to subtract; METHOD: at its best rate",
         type=lambda text: "{}={:g}".format(*_method(text)[0]) if "=" in text else _method(text)[0][0])
     options = parser.parse_intermixed_args()
     options.methods = list(dict.fromkeys(pair for pairs in options.methods for pair in pairs))
     return options
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use, where the system tells it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _method(text: str) -> list[tuple[str, float]]:
