@@ -275,6 +275,11 @@ def check_refusal(net, input_shape, reason):
         predict(net, input_shape)
 
 
+def test_parameters_shared_by_layers_that_are_no_neighbours_are_refused():
+    check_refusal(nn.Sequential(LINEAR, nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), TIED), (6,),
+                  "'4' (Linear).*shares parameters")
+
+
 @pytest.mark.parametrize("chain", [nn.Sequential(), nn.Sequential(nn.ReLU(), nn.Flatten())])
 def test_chain_without_weight_layer_is_refused(chain):
     with pytest.raises(ValueError, match="no weight layer.*supported are chains of"):

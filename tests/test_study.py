@@ -260,6 +260,12 @@ def test_as_many_jobs_as_cores_are_allowed(monkeypatch):
     assert command.parse_options().jobs == 1
 
 
+def test_an_empty_range_of_seeds_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        study(tmp_path, "--seeds", "3:2")
+    assert capsys.readouterr().err.endswith("argument --seeds: the range 3:2 is empty\n")
+
+
 @pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1",
                                       "--seeds=2:2", "--reference=none"])
 def test_wrong_usage(tmp_path, argument):

@@ -69,6 +69,20 @@ def test_training_equals_a_plain_loop_and_its_repetition_bit_for_bit(method):
     assert_equal_trainings(trained, run(METHODS[method]), rtol=0)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frozen_layer_stays_as_it_is(method):
+    torch.manual_seed(7)
+    net = Net()
+    net.conv1.requires_grad_(False)
+    losses = METHODS[method](net, IMAGES, 0.001, 1, 7, report=lambda line: None)
+    torch.manual_seed(7)
+    start = Net()
+    if method == "preconditioned":
+        initialize(start, predict(start))
+    assert len(losses) == 30 and torch.equal(net.conv1.weight, start.conv1.weight)
+    assert not torch.equal(net.conv2.weight, start.conv2.weight)
+
+
 def test_both_methods_see_the_same_minibatches(monkeypatch):
     seen = {}
     for name, method in METHODS.items():

@@ -24,12 +24,14 @@ def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Layer
     """Return the layers, headed by one without module for the input, and the number of outputs; else a ValueError."""
     layers = [Layer("input", None, 0)]
     signal = torch.zeros((1, *input_shape))  # walks along, for its shape only
+    seen: set[int] = set()  # identities of the parameters of earlier layers
     for name, module in _modules(net):
         try:
-            signal = _checked_output(module, signal, [layer.module for layer in layers[1:]])
+            signal = _checked_output(module, signal, seen)
         except (AttributeError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"cannot predict layer '{name}' ({type(module).__name__}) for an input of shape "
                              f"{tuple(signal.shape[1:])}: {error}; {SUPPORTED}") from error
+        seen.update(map(id, module.parameters()))
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             layers.append(Layer(name, module, fan_in=module.weight[0].numel()))
         elif isinstance(module, nn.ReLU):
@@ -57,13 +59,13 @@ def _is_changed(module: nn.Module) -> bool:
     return any(value for name, value in vars(module).items() if name == "forward" or name.endswith("_hooks"))
 
 
-def _checked_output(module: nn.Module, signal: torch.Tensor, earlier: list[nn.Module]) -> torch.Tensor:
+def _checked_output(module: nn.Module, signal: torch.Tensor, seen: set[int]) -> torch.Tensor:
     kind = type(module)  # not isinstance: a subclass may compute something else
     if kind not in (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity):
         raise ValueError("this type of module is not supported")
     if _is_changed(module):
         raise ValueError("it has hooks or a forward of its own, which may change what it computes")
-    if any(own is other for own in module.parameters() for layer in earlier for other in layer.parameters()):
+    if any(id(parameter) in seen for parameter in module.parameters()):
         raise ValueError("it shares parameters with an earlier layer, so their gradients add up")
     if kind is nn.Conv2d and any(module._reversed_padding_repeated_twice):  # `padding` may be a word
         raise ValueError("it pads its input, so pre-activations at the border vary less than the others")

@@ -52,7 +52,8 @@ def train(net: nn.Module, images: Images, learning_rate: float, epochs: int, see
             optimizer.zero_grad()
             loss.backward()
             for parameter, factor in zip(parameters, factors):
-                parameter.grad.mul_(factor)
+                if parameter.grad is not None:  # of a frozen layer
+                    parameter.grad.mul_(factor)
             optimizer.step()
             if len(losses) % report_every == 0:
                 report(f"[{epoch}, {step:5}] loss: {np.mean(losses[-report_every:]):.3f}")

@@ -42,5 +42,7 @@ def _method(text: str) -> list[tuple[str, float]]:
 
 def _seeds(text: str) -> range:
     first, _, end = text.partition(":")
-    start = number(int, 0, 2**32 - 1)(first)
-    return range(start, number(int, start + 1, 2**32)(end))
+    seeds = range(number(int, 0, 2**32 - 1)(first), number(int, 0, 2**32)(end))
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"the range {text} is empty")
+    return seeds

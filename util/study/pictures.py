@@ -17,7 +17,7 @@ from util.training import MINIBATCH
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, without yellow); markers and dashes tell the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = {method: dict(color=COLOURS[i % 7], linestyle=("-", "--")[i // 7], marker="osD^vP*Xph<>"[i], markersize=5)
+STYLES = {method: dict(color=COLOURS[i % 7], linestyle=("-", "--")[i // 7 % 2], marker="osD^vP*Xph<>"[i % 12], markersize=5)
           for i, method in enumerate(METHODS)}
 SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
 INITIALIZATIONS = {  # the variances of weights and of biases, from fan-in and fan-out
