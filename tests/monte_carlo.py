@@ -15,9 +15,8 @@ from util.curves import overtaking_epoch
 from util.data import load, scale
 from util.default_train import default_train
 from util.network import Net
-from util.signal_propagation import STANDARD, block_moments, gradient_stds, predict
+from util.signal_propagation import STANDARD, block_moments, gradient_stds, input_moments, predict
 from util.static_preconditioned_train import initialize
-from util.study.methods import input_moments
 
 NETWORKS, INPUTS = 10_000, 4
 
@@ -127,7 +126,7 @@ def main():
     columns = {"white noise": (lambda: torch.randn(INPUTS, 3, 32, 32), STANDARD)}
     if folder is not None:
         images = load("cifar10", folder, 50_000).training
-        for second, cross in STANDARD, input_moments(images):
+        for second, cross in STANDARD, input_moments(scale(images.pixels)):
             columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (
                 lambda: scale(images.pixels[torch.randint(len(images.pixels), (INPUTS,))]), (second, cross))
     more = (false_overtakings(images),) if folder is not None else ()

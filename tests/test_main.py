@@ -29,7 +29,7 @@ from util.network import Net
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 PROGRAM = str(Path(main.__file__).resolve())
-SHORT = ("--dataset", "synthetic", "--images", "400", "-e", "1")  # 100 steps, with a line of progress every 10
+SHORT = ("--dataset", "synthetic", "--images", "400", "-e", "1")  # 100 steps
 LONG = ("--dataset", "synthetic", "--images", "400", "-e", "100")  # until it is ended
 
 
@@ -95,7 +95,7 @@ def test_printed_progress_and_saved_losses_are_those_of_the_training(output, sav
     losses = train(method, synthetic_images(True, 400), epochs=1, seed=0)
     assert np.array_equal(saved[method]["losses"], losses)
     progress = re.findall(rf"^{method} +\[1, +(\d+)\] loss: (\d\.\d\d\d)$", output, re.M)
-    assert progress == [(str(step), f"{losses[step - 10:step].mean():.3f}") for step in range(10, 101, 10)]
+    assert progress == [("100", f"{losses.mean():.3f}")]
 
 
 def test_summary_says_what_is_saved(output, saved):

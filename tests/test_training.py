@@ -1,4 +1,6 @@
 """The loop that all methods share, and what each method adds to it."""
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,11 @@ def random_images(count):
 IMAGES = random_images(122)  # 30 steps an epoch, and two images that are left over
 
 
-def run(method, images=IMAGES, epochs=2, report=lambda line: None, **options):
+def run(method, images=IMAGES, epochs=2, report=lambda line: None):
     """Train the network by a method; return it and its losses."""
     torch.manual_seed(7)
     net = Net()
-    return net, method(net, images, 0.001, epochs, 7, report=report, **options)
+    return net, method(net, images, 0.001, epochs, 7, report=report)
 
 
 def plain_loop(net, momentum=0.9, learning_rate_at=lambda step: 0.001, factors_at=lambda step: [1.0] * 10):
@@ -95,41 +97,53 @@ def test_both_methods_see_the_same_minibatches(monkeypatch):
         assert torch.equal(inputs, other_inputs) and torch.equal(labels, other_labels)
 
 
-def test_hook_and_optimizer():
-    """The hook doubles all factors from step 25 on, and halves the learning rate from step 40 on."""
-    calls = []
+def test_hooks_of_the_optimizer_see_every_step():
+    """They double all gradients from step 25 on, and halve the learning rate from step 40 on."""
+    torch.manual_seed(7)
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.001)
+    steps = itertools.count()
 
-    def hook(steps, optimizer):
-        calls.append(steps)
-        if steps == 40:
+    def change(optimizer, args, kwargs):
+        step = next(steps)
+        if step >= 40:
             optimizer.param_groups[0]["lr"] = 0.0005
-        return [2.0] * 10 if steps == 25 else None
+        if step >= 25:
+            for parameter in net.parameters():
+                parameter.grad *= 2
 
-    trained = run(train, hook=hook, optimizer_type=torch.optim.SGD)
+    optimizer.register_step_pre_hook(change)
+    losses = train(net, IMAGES, optimizer, epochs=2, seed=7, report=lambda line: None)
     torch.manual_seed(7)
     expected = plain_loop(Net(), momentum=0, learning_rate_at=lambda step: 0.001 if step < 40 else 0.0005,
                           factors_at=lambda step: [1.0 if step < 25 else 2.0] * 10)
-    assert_equal_trainings(trained, expected, rtol=1e-4, atol=1e-6)
-    assert calls == list(range(61))
+    assert_equal_trainings((net, losses), expected, rtol=1e-4, atol=1e-6)
+    assert next(steps) == 60
 
 
-@pytest.mark.parametrize("every, limit", [(6, 2000), (5, 5)])
-def test_progress(monkeypatch, every, limit):
-    """Ten lines in a small run; as often as in the tutorial in a large one."""
+@pytest.mark.parametrize("limit, ends", [(2000, [30]), (12, [12, 24])])
+def test_progress_is_of_an_epoch(monkeypatch, limit, ends):
+    """As in the tutorial; a smaller epoch has a line at its end."""
     monkeypatch.setattr(training, "REPORT_EVERY", limit)
     lines = []
     _, losses = run(default_train, report=lines.append)
-    ends = range(every, 61, every)
-    assert lines == [f"[{1 + (end - 1) // 30}, {1 + (end - 1) % 30:5}] loss: {losses[end - every:end].mean():.3f}"
-                     for end in ends]
+    every = ends[0]
+    assert lines == [f"[{epoch}, {end:5}] loss: {losses[30 * epoch - 30 + end - every:30 * epoch - 30 + end].mean():.3f}"
+                     for epoch in (1, 2) for end in ends]
 
 
 def test_training_ends_at_the_first_loss_that_is_not_finite():
-    def hook(steps, optimizer):
-        if steps == 32:
+    torch.manual_seed(7)
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.001)
+    steps = itertools.count()
+
+    def explode(optimizer, args, kwargs):
+        if next(steps) == 32:
             optimizer.param_groups[0]["lr"] = float("inf")
 
-    _, losses = run(default_train, hook=hook)
+    optimizer.register_step_pre_hook(explode)
+    losses = train(net, IMAGES, optimizer, epochs=2, seed=7, report=lambda line: None)
     assert len(losses) == 34  # of the networks after 0 to 33 steps
     assert np.isfinite(losses[:33]).all() and not np.isfinite(losses[33])
 

@@ -1,13 +1,18 @@
 """The tutorial's way: PyTorch's default initialization, plain gradients."""
-from typing import Any
+from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
+import torch
 
 from util.data import Images
 from util.network import Net
-from util.training import train
+from util.training import FUSED, train
 
 
-def default_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int, **options: Any) -> np.ndarray:
+def default_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
+                  report: Callable[[str], None] = print) -> np.ndarray:
     """Train a network from the parameters that PyTorch gave it; takes and returns what `util.training.train` does."""
-    return train(net, images, learning_rate, epochs, seed, **options)
+    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
+    return train(net, images, optimizer, epochs, seed, report)

@@ -32,6 +32,7 @@ import math
 from typing import Callable, NamedTuple
 
 import numpy as np
+import torch
 from scipy.special import ndtr
 from torch import nn
 
@@ -97,6 +98,22 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                      for parameter in (layer.module.weight, layer.module.bias))
 
     return _propagate(net, input_shape, input_moments, variances)
+
+
+def input_moments(images: torch.Tensor) -> tuple[float, float]:
+    """Measure the moments (m_0, c_0) of (N, C, H, W) images as they enter the network, floats with a mean of about 0.
+
+    m_0 is the mean square, c_0 the mean product of horizontal or vertical neighbours in a channel.
+
+    Raises a ValueError for a tensor of another shape or of integers, such as pixels that are not scaled yet.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be floats of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}")
+    horizontal = images[..., 1:] * images[..., :-1]
+    vertical = images[..., 1:, :] * images[..., :-1, :]
+    products = horizontal.sum(dtype=torch.float64) + vertical.sum(dtype=torch.float64)
+    pairs = horizontal.numel() + vertical.numel()
+    return images.square().mean(dtype=torch.float64).item(), products.item() / pairs
 
 
 def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tuple[float, float],

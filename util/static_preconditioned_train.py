@@ -1,23 +1,27 @@
 """The preconditioned way: an initialization that keeps signals at scale, and gradients times static factors."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
+import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from util.data import Images
 from util.network import Net
 from util.signal_propagation import LayerStatistics, gradient_stds, predict
-from util.training import train
+from util.training import FUSED, train
 
 
 def static_preconditioned_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
-                                **options: Any) -> np.ndarray:
-    """Initialize and train a network; takes and returns what `util.training.train` does."""
+                                report: Callable[[str], None] = print) -> np.ndarray:
+    """Initialize a network and train it; takes and returns what `util.training.train` does."""
     statistics = predict(net)
     initialize(net, statistics)
-    return train(net, images, learning_rate, epochs, seed, factors=preconditioner(net, statistics), **options)
+    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
+    precondition(optimizer, net, statistics)
+    return train(net, images, optimizer, epochs, seed, report)
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
@@ -29,10 +33,35 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
             nn.init.normal_(module.bias, std=layer.bias_std)
 
 
+def precondition(optimizer: torch.optim.Optimizer, net: nn.Module,
+                 statistics: list[LayerStatistics]) -> RemovableHandle:
+    """Let an optimizer multiply each gradient by its factor before every step.
+
+    Args:
+        optimizer: of all or some of the network's parameters, in groups and an order of its own. Gradients that are
+            None, and those of parameters that are not the network's, are left alone.
+        net: the network that `statistics` were computed for.
+        statistics: of its layers, by `predict` or `predict_current`.
+
+    Returns:
+        The handle of the step pre-hook; `handle.remove()` ends the preconditioning.
+    """
+    factors = dict(zip(net.parameters(), preconditioner(net, statistics)))
+
+    def multiply_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in factors and parameter.grad is not None:
+                    parameter.grad.mul_(factors[parameter])
+
+    return optimizer.register_step_pre_hook(multiply_gradients)
+
+
 def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
     """Return a factor for the gradient by each parameter tensor, in the order of `net.parameters()`.
 
     It is the reciprocal of the gradient's a priori standard deviation for a standard normal gradient at the output.
-    What a loss's own gradient has there instead is the same factor in all tensors, and left to the learning rate.
+    A loss has another gradient there. That it changes all tensors' gradients by the same factor, and so is the learning
+    rate's affair, is an assumption; README.md says how far it holds.
     """
     return [1 / std for std in gradient_stds(net, statistics)]

@@ -11,7 +11,7 @@ import time
 import zipfile
 from argparse import Namespace
 from functools import partial
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import tables
 from util.study.statistics import Results
-from util.training import MINIBATCH, evaluate
+from util.training import MINIBATCH, evaluate, train
 
 
 def main() -> None:
@@ -83,20 +83,32 @@ def train_all(data: DataSet, trainings: list[Training], folder: Path, jobs: int)
 
 def perform(data: DataSet, training: Training) -> Run:
     """Train and test one network, in a process of its own; measure its scales before training and after each epoch."""
+    method = METHODS[training.method]
     torch.manual_seed(training.seed)
     net = Net()
+    statistics = method.initialize(net, data.training)
+    optimizer = method.optimizer(net.parameters(), lr=training.learning_rate)
+    method.precondition(optimizer, net, statistics, data.training, training.seed)
     steps_per_epoch = training.images // MINIBATCH
-    scales = []
+    if training.decay:
+        let_decay(optimizer, training.epochs * steps_per_epoch)
 
-    def hook(step: int, optimizer: torch.optim.Optimizer) -> None:
-        if training.decay:
-            optimizer.param_groups[0]["lr"] = training.learning_rate * (1 - step / (steps_per_epoch * training.epochs))
-        if step % steps_per_epoch == 0:
+    scales = [measure_scales(net, data.training, training.seed)]
+    steps = count(start=1)
+
+    def measure_after_each_epoch(*_: object) -> None:
+        if next(steps) % steps_per_epoch == 0:
             scales.append(measure_scales(net, data.training, training.seed))
 
-    losses = METHODS[training.method](net, data.training, training.learning_rate, training.epochs, training.seed,
-                                      hook=hook, report=lambda line: None)
+    optimizer.register_step_post_hook(measure_after_each_epoch)
+    losses = train(net, data.training, optimizer, training.epochs, training.seed, report=lambda line: None)
     return Run(training, losses, *evaluate(net, data.test), np.array(scales))
+
+
+def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Let the learning rate fall linearly to zero over so many steps."""
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    optimizer.register_step_post_hook(lambda *_: scheduler.step())
 
 
 if __name__ == "__main__":

@@ -1,113 +1,156 @@
-"""All methods that the study compares, and what it measures; they take and return what `util.training.train` does."""
+"""All methods that the study compares: an initialization, what is done to the gradient, and an optimizer."""
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable
+from itertools import count
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from util.data import Images, scale
-from util.default_train import default_train
-from util.signal_propagation import gradient_stds, predict, predict_current
-from util.static_preconditioned_train import initialize, preconditioner, static_preconditioned_train
-from util.training import FUSED, MINIBATCH, train
+from util.signal_propagation import LayerStatistics, gradient_stds, input_moments, predict, predict_current
+from util.static_preconditioned_train import initialize, precondition
+from util.training import FUSED, MINIBATCH
 
 REFRESH_EVERY = 500  # steps
 MEASURED_IMAGES = 500  # on which gradients are measured
+SGD = partial(torch.optim.SGD, momentum=0.9, **FUSED)
 ADAM = partial(torch.optim.Adam, **FUSED)
 
 
-def initialization_only(net: nn.Module, *arguments: Any, **options: Any) -> np.ndarray:
-    """Train with plain gradients from the variance-preserving initialization."""
-    initialize(net, predict(net))
-    return train(net, *arguments, **options)
+# Initializations change the network in place, and return the statistics of the random networks that it is now one of.
+
+def pytorch(net: nn.Module, images: Images) -> list[LayerStatistics]:
+    """Leave the network as PyTorch made it."""
+    return predict_current(net)
 
 
-def preconditioner_only(net: nn.Module, *arguments: Any, **options: Any) -> np.ndarray:
-    """Train with static factors for PyTorch's initialization, as it was drawn."""
-    return train(net, *arguments, factors=preconditioner(net, predict_current(net)), **options)
+def he(net: nn.Module, images: Images) -> list[LayerStatistics]:
+    """Draw normal weights of the variance 2 / fan-in; biases are zero (He et al., 2015)."""
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    return predict_current(net)
 
 
-def preconditioned_images(net: nn.Module, images: Images, *arguments: Any, **options: Any) -> np.ndarray:
-    """Train as the demo does, with a theory that is told the images' moments instead of standard normal ones."""
-    statistics = predict(net, input_moments=input_moments(images))
+def variance_preserving(net: nn.Module, images: Images, bias_variance: float = 0.04) -> list[LayerStatistics]:
+    """Initialize as the demo does, with biases that carry a share of the pre-activations' variance."""
+    statistics = predict(net, bias_variance=bias_variance)
     initialize(net, statistics)
-    return train(net, images, *arguments, factors=preconditioner(net, statistics), **options)
+    return statistics
 
 
-def refreshed(factors: Callable[..., np.ndarray], combine: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Return a method with the demo's initialization, and factors that are refreshed every `REFRESH_EVERY` steps.
+def for_images(net: nn.Module, images: Images) -> list[LayerStatistics]:
+    """Initialize by a theory that is told the images' moments instead of standard normal ones."""
+    statistics = predict(net, input_moments=input_moments(scale(images.pixels)))
+    initialize(net, statistics)
+    return statistics
 
-    `factors` gives them for the network as it is; `combine` makes them of the demo's, those at the start, and of now.
+
+zero_bias = partial(variance_preserving, bias_variance=0.0)
+half_bias = partial(variance_preserving, bias_variance=0.5)
+
+
+# What is done to the gradient is done by hooks of the optimizer.
+
+def plain(optimizer: torch.optim.Optimizer, net: nn.Module, statistics: list[LayerStatistics], images: Images,
+          seed: int) -> None:
+    """Leave the gradient as it is."""
+
+
+def static(optimizer: torch.optim.Optimizer, net: nn.Module, statistics: list[LayerStatistics], images: Images,
+           seed: int) -> None:
+    """Multiply it by factors that are computed once, as the demo does."""
+    precondition(optimizer, net, statistics)
+
+
+def refreshed(estimate: Callable[[nn.Module, Images, int], list[LayerStatistics]], optimizer: torch.optim.Optimizer,
+              net: nn.Module, statistics: list[LayerStatistics], images: Images, seed: int) -> None:
+    """Multiply it by factors that are estimated anew every `REFRESH_EVERY` steps, for the network as it is."""
+    handle = precondition(optimizer, net, estimate(net, images, seed))
+    steps = count(start=1)
+
+    def refresh(*_: object) -> None:
+        nonlocal handle
+        if next(steps) % REFRESH_EVERY == 0 and all(parameter.isfinite().all() for parameter in net.parameters()):
+            handle.remove()
+            handle = precondition(optimizer, net, estimate(net, images, seed))
+
+    optimizer.register_step_post_hook(refresh)
+
+
+def predict_by_theory(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
+    """Predict the gradients' scales from the root mean squares of the parameters as they are."""
+    return predict_current(net)
+
+
+def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
+    """Measure what `predict_current` predicts, root mean squares of parameters and of one image's gradients by them.
+
+    The gradient at the output is standard normal; the seed draws it, and `MEASURED_IMAGES` of the images.
     """
-    def method(net: nn.Module, images: Images, learning_rate: float, epochs: int, seed: int, *,
-               hook: Callable[..., Any], **options: Any) -> np.ndarray:
-        statistics = predict(net)
-        initialize(net, statistics)
-        static, start = np.array(preconditioner(net, statistics)), factors(net, images, seed)
-
-        def refresh(steps: int, optimizer: torch.optim.Optimizer) -> list[float] | None:
-            hook(steps, optimizer)
-            due = steps % REFRESH_EVERY == 0
-            return combine(static, start, factors(net, images, seed)).tolist() if due else None
-
-        return train(net, images, learning_rate, epochs, seed, hook=refresh, **options)
-    return method
-
-
-def common_change(start: np.ndarray, now: np.ndarray) -> float:
-    """Return the geometric mean of the ratios of factors."""
-    return float(np.exp(np.log(now / start).mean()))
-
-
-def _predicted(net: nn.Module, images: Images, seed: int) -> np.ndarray:
-    return np.array(preconditioner(net, predict_current(net)))
-
-
-METHODS = {
-    "default": default_train,
-    "preconditioned": static_preconditioned_train,
-    "initialization-only": initialization_only,
-    "preconditioner-only": preconditioner_only,
-    "preconditioned-images": preconditioned_images,
-    "dynamic": refreshed(_predicted, lambda static, start, now: now),
-    "dynamic-scale": refreshed(_predicted, lambda static, start, now: start * common_change(start, now)),
-    "dynamic-proportions": refreshed(_predicted, lambda static, start, now: now / common_change(start, now)),
-    "measured": refreshed(lambda *state: 1 / measure_gradients(*state), lambda static, start, now: now),
-    "measured-scale": refreshed(lambda *state: 1 / measure_gradients(*state),
-                                lambda static, start, now: static * common_change(start, now)),
-    "adam": partial(train, optimizer_type=ADAM),
-    "initialization-adam": partial(initialization_only, optimizer_type=ADAM),
-}
-
-
-def input_moments(images: Images) -> tuple[float, float]:
-    """Measure the second moment of scaled pixels, and the mean product of two neighbours in a channel."""
-    sums = np.zeros(2)
-    for pixels in images.pixels.split(100):
-        x = scale(pixels).double()
-        neighbours = (x[..., 1:] * x[..., :-1]).mean() + (x[..., 1:, :] * x[..., :-1, :]).mean()
-        sums += len(pixels) * np.array([x.square().mean().item(), neighbours.item() / 2])
-    return tuple((sums / len(images.labels)).tolist())
-
-
-def measure_gradients(net: nn.Module, images: Images, seed: int) -> np.ndarray:
-    """Measure what the theory predicts, (tensors,) root mean squares of an image's gradients; the seed draws."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
-    parameters, squares = list(net.parameters()), 0
+    parameters = list(net.parameters())
+    squares = np.zeros(len(parameters))
     for part in chosen.split(MINIBATCH):
         outputs = net(scale(images.pixels[part]))
         at_output = torch.randn(outputs.shape, generator=generator)
         # Since these are independent, the squares of the images' gradients add up, on average, when the gradients do.
         gradients = torch.autograd.grad(outputs, parameters, at_output)
-        squares += np.array([gradient.square().mean().item() for gradient in gradients])
-    return np.sqrt(squares / len(chosen))
+        squares += [gradient.square().mean().item() for gradient in gradients]
+    gradients = dict(zip(parameters, np.sqrt(squares / len(chosen)).tolist()))
+    return [LayerStatistics(name, _root_mean_square(module.weight), _root_mean_square(module.bias),
+                            gradients[module.weight], gradients[module.bias])
+            for name, module in net.named_children() if isinstance(module, (nn.Conv2d, nn.Linear))]
+
+
+def measure_nonzero(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
+    """Measure the same; a gradient that is zero counts as one of scale 1, since no factor changes it."""
+    return [layer._replace(weight_gradient_std=layer.weight_gradient_std or 1.0,
+                           bias_gradient_std=layer.bias_gradient_std or 1.0)
+            for layer in measure(net, images, seed)]
 
 
 def measure_scales(net: nn.Module, images: Images, seed: int) -> np.ndarray:
     """Return (3, tensors) root mean squares: of parameters, and of gradients, measured and by the theory."""
-    parameters = [parameter.detach().double().square().mean().sqrt().item() for parameter in net.parameters()]
-    return np.array([parameters, measure_gradients(net, images, seed), gradient_stds(net, predict_current(net))])
+    measured = measure(net, images, seed)
+    parameters = [std for layer in measured for std in (layer.weight_std, layer.bias_std)]
+    return np.array([parameters, gradient_stds(net, measured), gradient_stds(net, predict_current(net))])
+
+
+def _root_mean_square(parameter: torch.Tensor) -> float:
+    return parameter.detach().double().square().mean().sqrt().item()
+
+
+by_theory = partial(refreshed, predict_by_theory)
+by_measurement = partial(refreshed, measure_nonzero)
+
+
+class Method(NamedTuple):
+    """How a network is trained."""
+
+    initialize: Callable[[nn.Module, Images], list[LayerStatistics]]
+    precondition: Callable[..., None]
+    optimizer: Callable[..., torch.optim.Optimizer]
+
+
+METHODS = {
+    "default": Method(pytorch, plain, SGD),
+    "he": Method(he, plain, SGD),
+    "initialization-only": Method(variance_preserving, plain, SGD),
+    "initialization-zero-bias": Method(zero_bias, plain, SGD),
+    "initialization-half-bias": Method(half_bias, plain, SGD),
+    "preconditioned": Method(variance_preserving, static, SGD),
+    "preconditioned-zero-bias": Method(zero_bias, static, SGD),
+    "preconditioned-half-bias": Method(half_bias, static, SGD),
+    "preconditioner-only": Method(pytorch, static, SGD),
+    "preconditioned-images": Method(for_images, static, SGD),
+    "dynamic": Method(variance_preserving, by_theory, SGD),
+    "measured": Method(variance_preserving, by_measurement, SGD),
+    "adam": Method(pytorch, plain, ADAM),
+    "initialization-adam": Method(variance_preserving, plain, ADAM),
+}
