@@ -43,3 +43,10 @@ def test_wrong_usage(parse, capsys, option, values):
         error = capsys.readouterr().err.splitlines()[-1]
         assert option in error and value in error
         assert "invalid parse value" not in error  # but "invalid int value"
+
+
+def test_a_smoothing_wider_than_the_run_is_refused(parse, capsys):
+    assert parse("--images", "43", "-e", "3", "-s", "30").smoothing == 30
+    with pytest.raises(SystemExit, match="^2$"):
+        parse("--images", "43", "-e", "3", "-s", "31")
+    assert capsys.readouterr().err.endswith("argument -s/--smoothing: 31 steps are more than the run's 30\n")

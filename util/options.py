@@ -18,7 +18,11 @@ def parse_options() -> argparse.Namespace:
     add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N", help="of parameters and minibatches")
     add("-o", "--output", default="loss.png", metavar="FILE", help="the figure, in the format that its ending says")
     add("--save", metavar="FOLDER", help="also save all losses and results there, a file for each training")
-    return parser.parse_args()
+    options = parser.parse_args()
+    steps = options.epochs * (options.images // MINIBATCH)
+    if options.smoothing and options.smoothing > steps:
+        parser.error(f"argument -s/--smoothing: {options.smoothing} steps are more than the run's {steps}")
+    return options
 
 
 def common_options(description: str) -> argparse.ArgumentParser:
