@@ -286,11 +286,20 @@ def test_chain_without_weight_layer_is_refused(chain):
         predict(chain, (3, 8, 8))
 
 
-def test_layer_of_zeros_has_no_current_prediction():
-    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-    fill(net[2], [0, 0])
-    with pytest.raises(ValueError, match="'2'.*all zero"):
-        predict_current(net, (4,))
+def test_layer_of_zero_weights_has_no_current_prediction():
+    net = Net()
+    nn.init.zeros_(net.fc3.weight)
+    with pytest.raises(ValueError, match="'fc3': its weights are all zero"):
+        predict_current(net)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("std, size", [(1e-3, "small"), (1e3, "large")])
+def test_prediction_that_no_float_holds_is_refused(std, size, bias):
+    chain = nn.Sequential(*(module for _ in range(200) for module in (nn.Linear(4, 4, bias=bias), nn.ReLU())))
+    fill(chain, [std] * 400)
+    with pytest.raises(ValueError, match=f"'[0-9]+': the variance of its .* is too {size} for a float"):
+        predict_current(chain, (4,))
 
 
 @pytest.mark.parametrize("bias_variance", [-0.1, 1, math.nan])

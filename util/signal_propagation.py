@@ -91,7 +91,7 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                     input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
     """Compute the same records for random networks with the root mean squares of this network's parameters as they are.
 
-    Raises a ValueError for a layer whose parameters are all zero, too.
+    Raises a ValueError for a layer whose weights are all zero, or whose prediction is too small or large for a float.
     """
     def variances(layer: Layer, _: float) -> tuple[float, float]:
         return tuple(0.0 if parameter is None else parameter.detach().double().square().mean().item()
@@ -131,8 +131,9 @@ def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tupl
         weight_variance, bias_variance = variances(layer, second)
         gain = layer.fan_in * weight_variance
         variance = gain * second + bias_variance
-        if variance == 0:
-            raise ValueError(f"cannot predict layer '{layer.name}': its parameters are all zero")
+        if weight_variance == 0:
+            raise ValueError(f"cannot predict layer '{layer.name}': its weights are all zero")
+        check_positive(layer, "the variance of its pre-activations", variance)
         moments = block_moments((gain * cross + bias_variance) / variance, layer.pool_size, layer.rectified)
         signal.append((weight_variance, bias_variance, second, moments.pass_probability))
         second, cross = variance * moments.second, variance * moments.cross
@@ -142,10 +143,19 @@ def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tupl
     for layer, (weight_variance, bias_variance, second, pass_probability) in zip(layers[::-1], signal[::-1]):
         squared_norm *= pass_probability
         per_channel = squared_norm / layer.module.weight.shape[0]
+        check_positive(layer, "the variance of its weights' gradient", per_channel * second)
+        check_positive(layer, "the variance of its biases' gradient", per_channel)
         statistics.append(LayerStatistics(layer.name, *map(math.sqrt, (
             weight_variance, bias_variance, per_channel * second, per_channel))))
         squared_norm *= weight_variance * layer.fan_in
     return statistics[::-1]
+
+
+def check_positive(layer: Layer, quantity: str, value: float) -> None:
+    """Raise a ValueError unless a prediction is positive and finite; since no weights are zero, 0 is an underflow."""
+    if not 0 < value < math.inf:
+        size = "small" if value == 0 else "large"
+        raise ValueError(f"cannot predict layer '{layer.name}': {quantity} is too {size} for a float")
 
 
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
@@ -180,4 +190,5 @@ def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     weights = density * NODE_WEIGHTS * (LIMIT - start) / 2
     z = math.sqrt(rho) * u + width * t
     zeroth, first, second = (u_weights * (weights * z**power).sum(axis=1, keepdims=True) for power in range(3))
-    return Moments(second.sum(), (first**2 / u_weights).sum(), zeroth.sum())
+    cross = (first**2 / u_weights).sum()
+    return Moments(float(second.sum()), float(cross), float(zeroth.sum()))
