@@ -2,7 +2,9 @@
 
     python3 main.py            # one or two minutes on two cores; writes loss.png; --help lists the options
 """
-import os
+from __future__ import annotations
+
+import argparse
 from functools import partial
 
 import torch
@@ -11,14 +13,16 @@ from util.curves import final_loss, loss_around, overtaking_epoch
 from util.data import DataSet, load
 from util.default_train import default_train
 from util.failure import Failure, plain_endings
-from util.network import Net
+from util.network import TUTORIAL_DEPTH, Net
 from util.options import parse_options
 from util.parallel import run_parallel
 from util.plot import check_figure, draw, save_figure
-from util.runs import Run, Training, check_writable, save_run
+from util.runs import Run, Training, make_folder, save_run
 from util.signal_propagation import predict
 from util.static_preconditioned_train import static_preconditioned_train
 from util.training import MINIBATCH, evaluate
+
+TITLES = {"cifar10": "CIFAR-10", "synthetic": "synthetic data, not CIFAR-10"}
 
 
 def main() -> None:
@@ -26,69 +30,88 @@ def main() -> None:
     options = parse_options()
     check_figure(options.output)
     if options.save:
-        os.makedirs(options.save, exist_ok=True)
-        check_writable(os.path.join(options.save, ".probe"))
+        make_folder(options.save)
 
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
     data = load(options.dataset, options.data_dir, options.images)
+    title = f"{TITLES[data.name]}, seed {options.seed}"
+    if options.depth != TUTORIAL_DEPTH:
+        title += f", depth {options.depth}"
     if not options.quiet:
-        print_layers()
+        print_layers(options.depth)
 
-    settings = options.seed, data.name, options.images, options.epochs
-    default = Training("default", options.default_lr, *settings)
-    preconditioned = Training("preconditioned", options.preconditioned_lr, *settings)
-    runs = {}
-    for training, run in run_parallel(partial(perform, data, options.quiet), [default, preconditioned], processes=2):
+    trainings = [
+        Training("default", default_train, options.default_lr),
+        Training("preconditioned", static_preconditioned_train, options.preconditioned_lr),
+    ]
+    finished = {}
+    for training, run in run_parallel(partial(perform, data, options), trainings, processes=len(trainings)):
         if run.diverged:
             raise Failure(f"the {training.method} training diverged at step {len(run.losses)}; "
                           f"a lower --{training.method}-lr may help")
-        runs[training] = run
+        finished[training] = run
         if options.save:
             save_run(run, options.save)
 
     steps_per_epoch = options.images // MINIBATCH
     width = options.smoothing or max(1, options.epochs * steps_per_epoch // 25)
-    overtaking = overtaking_epoch(runs[default].losses, runs[preconditioned].losses, steps_per_epoch)
-    curves = {f"{training.method}, learning rate {training.learning_rate:g}": runs[training].losses
-              for training in (default, preconditioned)}
-    name = "CIFAR-10" if data.name == "cifar10" else "synthetic data, not CIFAR-10"
-    save_figure(draw(curves, f"{name}, seed {options.seed}", width, steps_per_epoch, overtaking), options.output)
+    curves = {str(training): finished[training].losses for training in trainings}
+    default, *others = curves
+    overtakings = {other: overtaking_epoch(curves[default], curves[other], steps_per_epoch) for other in others}
+    save_figure(draw(curves, title, width, steps_per_epoch, overtakings), options.output)
+
     if not options.quiet:
-        print_summary(runs[default], runs[preconditioned], width, steps_per_epoch)
-        print("not overtaken" if overtaking is None else f"the default training overtakes at epoch {overtaking:.2f}")
+        print(f"\n{title}")
+        print_summary([finished[training] for training in trainings], width, steps_per_epoch)
+        for curve, epoch in overtakings.items():
+            overtaking = "not overtaken" if epoch is None else f"the default training overtakes at epoch {epoch:.2f}"
+            print(f"{curve}: {overtaking}")
         print(f"wrote {options.output}")
 
 
-def perform(data: DataSet, quiet: bool, training: Training) -> Run:
+def perform(data: DataSet, options: argparse.Namespace, training: Training) -> Run:
     """Train and test one network, in a process of its own."""
-    torch.manual_seed(training.seed)
-    net = Net()
-    train = {"default": default_train, "preconditioned": static_preconditioned_train}[training.method]
-    losses = train(net, data.training, training.learning_rate, training.epochs, training.seed,
-                   report=lambda line: None if quiet else print(f"{training.method:15}{line}\n", end="", flush=True))
-    return Run(training, losses, *evaluate(net, data.test))
+    def report(line: str) -> None:
+        if not options.quiet:
+            print(f"{training.method:14} {line}\n", end="", flush=True)  # at once, so that lines do not mix
+
+    torch.manual_seed(options.seed)
+    net = Net(options.depth)
+    losses = training.train(net, data.training, training.learning_rate, options.epochs, options.seed, report)
+    test_loss, test_accuracy = evaluate(net, data.test)
+    return Run(training.method, training.learning_rate, options.seed, data.name, options.images, options.epochs,
+               options.depth, losses, test_loss, test_accuracy)
 
 
-def print_layers() -> None:
-    """Print what the theory says of each layer for standard normal input, and the factors of the preconditioner."""
+def print_layers(depth: int) -> None:
+    """Print what the theory says of each layer, and the factors of the preconditioner."""
+    network = "the tutorial's network" if depth == TUTORIAL_DEPTH else f"the network of depth {depth}"
+    print(f"{network}, for standard normal input; factor = 1 / gradient std")
     print("layer   weight std    bias std  gradient std: weight, bias     factor: weight, bias")
-    for name, weight, bias, *gradients in predict(Net()):
-        print(f"{name:6}", *(f"{number:11.4f}" for number in (weight, bias, *gradients, *(1 / g for g in gradients))))
+    for layer in predict(Net(depth)):
+        gradients = layer.weight_gradient_std, layer.bias_gradient_std
+        factors = [1 / gradient for gradient in gradients]
+        numbers = [layer.weight_std, layer.bias_std, *gradients, *factors]
+        print(f"{layer.name:6}", *(f"{number:11.4f}" for number in numbers))
     print(flush=True)
 
 
-def print_summary(default: Run, preconditioned: Run, width: int, steps_per_epoch: int) -> None:
-    """Print what came out of both trainings; losses are means over training steps, in nats."""
-    def row(name, value):
-        print(f"{name:26}{value(default):>12}{value(preconditioned):>16}")
+def print_summary(runs: list[Run], width: int, steps_per_epoch: int) -> None:
+    """Print what came out of the trainings, a column for each; losses are means over training steps, in nats."""
+    early = [loss_around(run.losses, 0.1 * steps_per_epoch, width) for run in runs]
+    later = [loss_around(run.losses, steps_per_epoch, width) for run in runs]
+    final = [final_loss(run.losses) for run in runs]
+    print_row("", [run.method for run in runs])
+    print_row("learning rate", [f"{run.learning_rate}" for run in runs])
+    print_row("loss around epoch 0.1", [f"{loss:.3f}" for loss in early])
+    print_row("loss around epoch 1", [f"{loss:.3f}" for loss in later])
+    print_row("loss over the last tenth", [f"{loss:.3f}" for loss in final])
+    print_row("test loss", [f"{run.test_loss:.3f}" for run in runs])
+    print_row("test accuracy", [f"{run.test_accuracy:.1%}" for run in runs])
 
-    print()
-    row("", lambda run: run.training.method)
-    for epoch in 0.1, 1:
-        row(f"loss around epoch {epoch}", lambda run: f"{loss_around(run.losses, epoch * steps_per_epoch, width):.3f}")
-    row("loss over the last tenth", lambda run: f"{final_loss(run.losses):.3f}")
-    row("test loss", lambda run: f"{run.test_loss:.3f}")
-    row("test accuracy", lambda run: f"{run.test_accuracy:.1%}")
+
+def print_row(name: str, cells: list[str]) -> None:
+    print(f"{name:24}", *(f"{cell:>15}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
 import argparse
 from collections import defaultdict
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.stats import sem
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from util.curves import overtaking_epoch
 from util.data import load, scale
@@ -17,8 +19,11 @@ from util.default_train import default_train
 from util.network import Net
 from util.signal_propagation import STANDARD, block_moments, gradient_stds, input_moments, predict
 from util.static_preconditioned_train import initialize
+from util.training import MINIBATCH
 
-NETWORKS, INPUTS = 10_000, 4
+NETWORKS = 10_000
+INPUTS = 4  # that a network is sent at a time
+PARTS = 200  # of a run, over which the study averages losses
 
 
 def sample(net, draw_parameters, draw_inputs, networks, seed):
@@ -31,11 +36,13 @@ def sample(net, draw_parameters, draw_inputs, networks, seed):
     torch.manual_seed(seed)
     signals, gradients = defaultdict(list), defaultdict(list)
 
-    def record(name):
-        return lambda module, inputs, output: signals[name].append(output.detach().square().mean().item())
+    def recorder(name):
+        def record(module, inputs, output):
+            signals[name].append(mean_square(output.detach()))
+        return record
 
-    layers = [(name, module) for name, module in net.named_modules() if hasattr(module, "weight")]
-    hooks = [module.register_forward_hook(record(name)) for name, module in layers]
+    hooks = [module.register_forward_hook(recorder(name)) for name, module in net.named_modules()
+             if hasattr(module, "weight")]
     for _ in range(networks):
         draw_parameters()
         net.zero_grad()
@@ -43,10 +50,23 @@ def sample(net, draw_parameters, draw_inputs, networks, seed):
         output = net(inputs)
         output.backward(torch.randn_like(output))
         for name, parameter in net.named_parameters():
-            gradients[name].append(parameter.grad.square().mean().item() / len(inputs))
+            gradients[name].append(mean_square(parameter.grad) / len(inputs))
     for hook in hooks:
         hook.remove()
-    return tuple({name: np.array(values) for name, values in squares.items()} for squares in (signals, gradients))
+    return as_arrays(signals), as_arrays(gradients)
+
+
+def mean_square(tensor):
+    return tensor.square().mean().item()
+
+
+def as_arrays(lists):
+    return {name: np.array(values) for name, values in lists.items()}
+
+
+def sample_initialized(net, statistics, draw_inputs, networks):
+    """Do the same with parameters that are drawn as the statistics say."""
+    return sample(net, lambda: initialize(net, statistics), draw_inputs, networks, seed=0)
 
 
 def root_mean_square(squares):
@@ -55,57 +75,142 @@ def root_mean_square(squares):
     return root, sem(squares) / (2 * root)
 
 
+def row(*cells):
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def ratio_table(columns):
     """Tabulate measured / predicted; a column is a pair of a function that draws inputs and the moments assumed."""
     net, rows = Net(), defaultdict(list)
     for draw_inputs, moments in columns.values():
         statistics = predict(net, input_moments=moments)
-        signals, gradients = sample(net, lambda: initialize(net, statistics), draw_inputs, NETWORKS, seed=0)
+        signals, gradients = sample_initialized(net, statistics, draw_inputs, NETWORKS)
         for name, squares in signals.items():
             rows[f"variance of z, {name}"].append(f"{squares.mean():.3f} ± {sem(squares):.3f}")
         for (name, squares), std in zip(gradients.items(), gradient_stds(net, statistics)):
-            rows[f"gradient of {name}"].append("{:.3f} ± {:.3f}".format(*root_mean_square(squares / std**2)))
-    yield f"| measured / predicted | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}"
+            ratio, error = root_mean_square(squares / std**2)
+            rows[f"gradient of {name}"].append(f"{ratio:.3f} ± {error:.3f}")
+    yield row("measured / predicted", *columns)
+    yield "|---|" + "---|" * len(columns)
     for name, cells in rows.items():
-        yield f"| {name} | {' | '.join(cells)} |"
+        yield row(name, *cells)
+
+
+class PooledChain(NamedTuple):
+    """A chain of convolutions and ReLUs before a single max pool."""
+
+    name: str
+    net: nn.Module
+    input_shape: tuple
+
+
+POOLED_CHAINS = [
+    PooledChain("3x3, 3 to 32 channels, pool of 12x12",
+                nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(12)), (3, 14, 14)),
+    PooledChain("3x3, 1 to 32 channels, pool of 3x3",
+                nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(3)), (1, 14, 14)),
+    PooledChain("1x1, 3 to 32 channels, pool of 12x12",
+                nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.MaxPool2d(12)), (3, 12, 12)),
+    PooledChain("3x3, depthwise, 32 channels, pool of 12x12",
+                nn.Sequential(nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.MaxPool2d(12)), (32, 14, 14)),
+    PooledChain("3x3, depthwise, 32 channels, pool of 2x2",
+                nn.Sequential(nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.MaxPool2d(2)), (32, 14, 14)),
+    PooledChain("1x1, 1 to 64 to 64 channels, pool of 2x2",
+                nn.Sequential(nn.Conv2d(1, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU(), nn.MaxPool2d(2)),
+                (1, 8, 8)),
+    PooledChain("1x1, 3 to 64 to 128 to 1024 channels, pool of 128x1, 1024 to 512 neurons",
+                nn.Sequential(nn.Conv2d(3, 64, 1), nn.ReLU(), nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 1024, 1),
+                      nn.ReLU(), nn.MaxPool2d((128, 1)), nn.Flatten(), nn.Linear(1024, 512)), (3, 128, 1)),
+]
+
+
+def size_variance(convolutions, bias_variance=0.04):
+    """Bound the relative variance of the squared norm of the vector that enters the last of some convolutions.
+
+    For f independent standard normal inputs, it is 2 / f. Where it is k, pre-activations have a common random factor,
+    their squared scale, of relative variance (1 - beta^2)^2 k. The squared norm of f ReLUs of them has (1 + that)
+    (1 + 5 / f) - 1, since E[relu(z)^4] = 6 E[relu(z)^2]^2 for a normal z. Windows of several positions only average it.
+    """
+    first, *others = (convolution.weight[0].numel() for convolution in convolutions)
+    variance = 2 / first
+    for fan_in in others:
+        scale_variance = (1 - bias_variance) ** 2 * variance
+        variance = (1 + scale_variance) * (1 + 5 / fan_in) - 1
+    return variance
 
 
 def limits_table():
     """Tabulate how much larger than predicted the gradients of weights below a max pool come out."""
-    yield "| convolution, ReLU and | fan-in f | (m / pi - 1) / (2 f) | measured / predicted - 1 |\n|---|---|---|---|"
-    for name, convolution, pool, width in (
-            ("3x3, 3 to 32 channels, pool of 12x12", nn.Conv2d(3, 32, 3), 12, 14),
-            ("3x3, 1 to 32 channels, pool of 3x3", nn.Conv2d(1, 32, 3), 3, 14),
-            ("1x1, 3 to 32 channels, pool of 12x12", nn.Conv2d(3, 32, 1), 12, 12),
-            ("3x3, depthwise, 32 channels, pool of 12x12", nn.Conv2d(32, 32, 3, groups=32), 12, 14),
-            ("3x3, depthwise, 32 channels, pool of 2x2", nn.Conv2d(32, 32, 3, groups=32), 2, 14)):
-        net = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(pool))
-        input_shape = (convolution.in_channels, width, width)
+    yield row("convolutions, each with ReLU", "size variance k", "(m / pi - 1) k / 4",
+              "each convolution's gradient, measured / predicted - 1", "variance of z behind the pool")
+    yield "|---|---|---|---|---|"
+    for name, net, input_shape in POOLED_CHAINS:
         statistics = predict(net, input_shape)
-        _, gradients = sample(net, lambda: initialize(net, statistics), lambda: torch.randn(INPUTS, *input_shape),
-                              NETWORKS // 4, seed=0)
-        ratio, error = root_mean_square(gradients["0.weight"] / statistics[0].weight_gradient_std**2)
-        fan_in = convolution.weight[0].numel()
-        block = block_moments(0.04, pool**2, True)
-        rule = (block.second / block.pass_probability - 1) / (2 * fan_in)
-        yield f"| {name} | {fan_in} | {rule:.3f} | {ratio - 1:.3f} ± {error:.3f} |"
+        signals, gradients = sample_initialized(
+            net, statistics, lambda: torch.randn(INPUTS, *input_shape), NETWORKS // 4)
+        convolutions = {layer: module for layer, module in net.named_children() if isinstance(module, nn.Conv2d)}
+        excesses = []
+        for layer in statistics:
+            if layer.name in convolutions:
+                squares = gradients[f"{layer.name}.weight"] / layer.weight_gradient_std**2
+                ratio, error = root_mean_square(squares)
+                excesses.append(f"{ratio - 1:.3f} ± {error:.3f}")
+        behind = [f"{squares.mean():.3f}" for layer, squares in signals.items() if layer not in convolutions]
+        block = block_moments(0.04, pool_positions(net), True)
+        variance = size_variance(convolutions.values())
+        rule = (block.second / block.pass_probability - 1) * variance / 4
+        yield row(name, f"{variance:.3f}", f"{rule:.3f}", ", ".join(excesses), *behind or ["-"])
+
+
+def pool_positions(net):
+    (pool,) = (module for module in net if isinstance(module, nn.MaxPool2d))
+    return int(np.prod(np.broadcast_to(pool.kernel_size, 2)))
 
 
 def single_networks():
-    """Tell how far single networks, and narrow deep ones, are from the average that is predicted."""
-    deep = nn.Sequential(*(module for _ in range(30) for module in (nn.Linear(16, 16), nn.ReLU())))
-    for net, input_shape, networks, passes in ((Net(), (3, 32, 32), 120, 25), (deep, (16,), 1500, 1)):
-        statistics = predict(net, input_shape)
-        ratios = []
-        for network in range(networks):
-            initialize(net, statistics)
-            _, gradients = sample(net, lambda: None, lambda: torch.randn(8, *input_shape), passes, seed=network)
-            ratios.append([np.sqrt(squares.mean()) / std
-                           for squares, std in zip(gradients.values(), gradient_stds(net, statistics))])
-        low, middle, high = np.quantile(ratios, [0.025, 0.5, 0.975])
-        first = np.median(ratios, axis=0)[0]
-        yield (f"{networks} networks of {len(statistics)} layers, RMS of a tensor's gradient / predicted: 95 % from "
-               f"{low:.2f} to {high:.2f}, median {middle:.2f}; median of the first tensor {first:.2f}")
+    """Tell how far single networks, and narrow or deep ones, are from the average that is predicted."""
+    net = Net()
+    ratios = single_network_ratios(net, (3, 32, 32), networks=120, inputs=8, passes=25)
+    low, middle, high = np.quantile(ratios, [0.025, 0.5, 0.975])
+    yield (f"{len(ratios)} networks of the demo, RMS of a tensor's gradient / predicted: 95 % from {low:.2f} to "
+           f"{high:.2f}, median {middle:.2f}")
+    for width, depth, networks in ((64, 100, 500), (16, 30, 2000)):
+        layers = [module for _ in range(depth) for module in (nn.Linear(width, width, bias=False), nn.ReLU())]
+        ratios = single_network_ratios(nn.Sequential(*layers), (width,), networks, inputs=1, passes=32)
+        middle = np.median(ratios[:, 0])
+        yield (f"{networks} networks of {depth} layers of {width} neurons without biases, RMS of the first tensor's "
+               f"gradient over 32 inputs / predicted: median {middle:.2f}")
+
+
+def single_network_ratios(net, input_shape, networks, inputs, passes):
+    """Return (networks, tensors): the root mean square of each network's gradients, relative to the predicted one."""
+    statistics = predict(net, input_shape)
+    stds = gradient_stds(net, statistics)
+    ratios = []
+    for network in range(networks):
+        initialize(net, statistics)
+        _, gradients = sample(net, lambda: None, lambda: torch.randn(inputs, *input_shape), passes, seed=network)
+        mean_squares = [squares.mean() for squares in gradients.values()]
+        ratios.append(np.sqrt(mean_squares) / stds)
+    return np.array(ratios)
+
+
+def loss_gradients(images):
+    """Tell how much the gradient of the loss, of one image, differs between tensors from the predicted proportions."""
+    torch.manual_seed(0)
+    net = Net()
+    statistics = predict(net)
+    squares = np.zeros(len(list(net.parameters())))
+    for _ in range(NETWORKS):
+        initialize(net, statistics)
+        net.zero_grad()
+        chosen = torch.randint(len(images.labels), (1,))
+        cross_entropy(net(scale(images.pixels[chosen])), images.labels[chosen]).backward()
+        squares += [mean_square(parameter.grad) for parameter in net.parameters()]
+    ratios = np.sqrt(squares / NETWORKS) / gradient_stds(net, statistics)
+    weights = ratios[::2]
+    yield (f"{NETWORKS} networks, RMS of the loss's gradient on an image / predicted, largest / smallest: of weights "
+           f"{weights.max() / weights.min():.1f}, of all tensors {ratios.max() / ratios.min():.1f}")
 
 
 def false_overtakings(images):
@@ -114,8 +219,12 @@ def false_overtakings(images):
     for seed in range(6):
         torch.manual_seed(seed)
         runs.append(default_train(Net(), images, 0.001, epochs=2, seed=0, report=lambda line: None))
-    pairs = [overtaking_epoch(*pair, len(images.labels) // 4) for pair in permutations(runs, 2)]
-    yield f"{len(pairs)} ordered pairs of default trainings, overtaken: {sum(epoch is not None for epoch in pairs)}"
+    reduced = [np.array([part.mean() for part in np.array_split(losses, PARTS)]) for losses in runs]
+    steps = len(images.labels) // MINIBATCH
+    for name, losses, steps_per_epoch in (("raw losses", runs, steps), (f"{PARTS} means", reduced, PARTS // 2)):
+        pairs = [overtaking_epoch(*pair, steps_per_epoch) for pair in permutations(losses, 2)]
+        overtaken = sum(epoch is not None for epoch in pairs)
+        yield f"{len(pairs)} ordered pairs of default trainings, overtaken by their {name}: {overtaken}"
 
 
 def main():
@@ -124,12 +233,18 @@ def main():
     folder = parser.parse_args().data_dir
     torch.set_num_threads(1)
     columns = {"white noise": (lambda: torch.randn(INPUTS, 3, 32, 32), STANDARD)}
+    more = []
     if folder is not None:
         images = load("cifar10", folder, 50_000).training
-        for second, cross in STANDARD, input_moments(scale(images.pixels)):
-            columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (
-                lambda: scale(images.pixels[torch.randint(len(images.pixels), (INPUTS,))]), (second, cross))
-    more = (false_overtakings(images),) if folder is not None else ()
+        more += [loss_gradients(images), false_overtakings(images)]
+
+        def draw_images():
+            chosen = torch.randint(len(images.pixels), (INPUTS,))
+            return scale(images.pixels[chosen])
+
+        for moments in STANDARD, input_moments(scale(images.pixels)):
+            second, cross = moments
+            columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (draw_images, moments)
     for table in (ratio_table(columns), limits_table(), single_networks(), *more):
         print("\n".join(table) + "\n", flush=True)
 

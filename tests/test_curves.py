@@ -35,6 +35,7 @@ def test_means():
     assert final_loss(losses) == 23  # of the last three steps
     assert loss_around(losses, step=10.2, width=6) == np.mean([7, 8, 9, 10, 11, 12])
     assert loss_around(losses, step=1, width=6) == np.mean([0, 1, 2, 3])
+    assert loss_around(losses, step=1, width=5) == np.mean([0, 1, 2, 3])
     assert loss_around(losses, step=25, width=6) == np.mean([22, 23, 24])
 
 
@@ -60,9 +61,24 @@ def test_the_shortest_run_has_an_answer(difference):
     assert overtaking(np.array([difference])) is None
 
 
+@pytest.mark.parametrize("before, after, overtaken", [
+    (1.05, 2, True), (0.95, 2, False), (2, 1.05, True), (2, 0.95, False)])
+def test_both_gains_must_exceed_three_standard_errors(before, after, overtaken):
+    """Gains in units of their thresholds; the noise alternates between two values, so that its sum plays no role."""
+    size = 0.4
+    error = math.sqrt(2) * size  # since successive values differ by twice the size
+    lead = -before * 3 * error / math.sqrt(500)
+    lag = after * 3 * error / math.sqrt(1500)
+    trend = np.where(STEPS < 500, lead, lag)
+    epoch = overtaking(trend + size * (-1.0) ** STEPS)
+    assert epoch == (pytest.approx(0.5, abs=2 / STEPS_PER_EPOCH) if overtaken else None)
+
+
 @pytest.mark.parametrize("lead", [0, -0.5])
 def test_noise_is_rarely_taken_for_overtaking(lead):
-    """Equally good trainings, after a lead over 500 steps. Tolerance: chance fails 1 of 1,000 seeds of this test."""
+    """Equally good trainings, after a lead over 500 steps. Tolerance: chance fails 2 of 1,000 seeds of this test."""
     difference = np.where(STEPS < 500, lead, 0)
     alarms = sum(overtaking(difference + noise(seed)) is not None for seed in range(1000))
-    assert alarms <= stats.binom.ppf(0.999, 1000, FALSE_ALARM)
+    fewest, most = stats.binom.ppf([0.001, 0.999], 1000, FALSE_ALARM)
+    assert alarms <= most
+    assert alarms >= fewest or not lead  # without a lead, both gains must be large by chance

@@ -67,7 +67,10 @@ def serve(monkeypatch):
             assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # else a closed connection ends the program
             while self.rfile.readline().strip():  # the request ends with an empty line
                 pass
-            self.rfile.read() if server.answer is None else self.wfile.write(server.answer)
+            if server.answer is None:
+                self.rfile.read()
+            else:
+                self.wfile.write(server.answer)
 
     def start(answer):
         server.answer = answer
@@ -109,6 +112,15 @@ def test_an_epoch_shows_each_image_once_with_its_label():
         orders.append(torch.cat(labels).tolist())
     assert len(set(orders[0])) == len(set(orders[1])) == 1000
     assert sorted(orders[0]) != orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("train, count, checksum", [
+    (True, 2500, "2e8498e4997f1aee7ceae26752d30a2f5110d78be8bbcdf411366c8c33398af4"),
+    (False, 1200, "8d0ac46c017821c36c50d8d2aa65fc80abb7d8569bd2ca9c7bf9accbf3115d57")])
+def test_synthetic_images_are_those_of_all_reported_losses(train, count, checksum):
+    images = synthetic_images(train, count)
+    content = images.pixels.numpy().tobytes() + images.labels.numpy().tobytes()
+    assert hashlib.sha256(content).hexdigest() == checksum
 
 
 def test_synthetic_images_are_always_the_same_and_can_be_told_apart():

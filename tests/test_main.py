@@ -1,6 +1,7 @@
 """The demo from end to end on synthetic images, and whatever may happen to it meanwhile."""
 import contextlib
 import functools
+import io
 import multiprocessing
 import os
 import re
@@ -20,10 +21,11 @@ from matplotlib.image import imread
 import main
 from tests.test_training import METHODS
 from util import data, training
-from util.curves import overtaking_epoch
 from util.data import synthetic_images
 from util.failure import plain_endings
 from util.network import Net
+from util.signal_propagation import predict
+from util.training import evaluate
 
 # pytest-xdist has a thread of its own, which takes no harm when a test forks
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -33,10 +35,12 @@ SHORT = ("--dataset", "synthetic", "--images", "400", "-e", "1")  # 100 steps
 LONG = ("--dataset", "synthetic", "--images", "400", "-e", "100")  # until it is ended
 
 
-def train(method, images, epochs, seed):
-    """Train a network as the demo does, and return its losses."""
+def train(method, images, epochs, seed, learning_rate=0.001, depth=5):
+    """Train a network as the demo does; return it and its losses."""
     torch.manual_seed(seed)
-    return METHODS[method](Net(), images, 0.001, epochs, seed, report=lambda line: None)
+    net = Net(depth)
+    losses = METHODS[method](net, images, learning_rate, epochs, seed, report=lambda line: None)
+    return net, losses
 
 
 def test_preconditioned_training_is_ahead():
@@ -46,7 +50,11 @@ def test_preconditioned_training_is_ahead():
     and 0.06 with PyTorch's initialization.
     """
     images = synthetic_images(True, 40)
-    leads = [train("default", images, 20, seed) - train("preconditioned", images, 20, seed) for seed in (0, 1)]
+    leads = []
+    for seed in 0, 1:
+        _, default = train("default", images, 20, seed)
+        _, preconditioned = train("preconditioned", images, 20, seed)
+        leads.append(np.mean(default - preconditioned))
     assert np.mean(leads) > 1.05
 
 
@@ -82,9 +90,12 @@ def saved(process, output):
 
 
 def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, output):
-    files = [str(path.relative_to(process.folder)) for path in process.folder.glob("**/*") if path.is_file()]
-    assert sorted(files) == ["loss.png", *(f"runs/{method}=0.001_seed_0.npz" for method in saved), "settings"]
+    runs = [path.name for path in (process.folder / "runs").iterdir()]
+    assert sorted(runs) == ["default=0.001_seed_0.npz", "preconditioned=0.001_seed_0.npz"]
+    others = [path.name for path in process.folder.iterdir()]
+    assert sorted(others) == ["loss.png", "runs", "settings"]
     assert imread(process.folder / "loss.png").shape == (600, 960, 4)
+    assert "the tutorial's network, for standard normal input; factor = 1 / gradient std\n" in output
     assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
     assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
 
@@ -92,30 +103,10 @@ def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, ou
 @pytest.mark.parametrize("method", METHODS)
 def test_printed_progress_and_saved_losses_are_those_of_the_training(output, saved, method):
     """The losses bit by bit, whatever else a run does."""
-    losses = train(method, synthetic_images(True, 400), epochs=1, seed=0)
+    _, losses = train(method, synthetic_images(True, 400), epochs=1, seed=0)
     assert np.array_equal(saved[method]["losses"], losses)
     progress = re.findall(rf"^{method} +\[1, +(\d+)\] loss: (\d\.\d\d\d)$", output, re.M)
     assert progress == [("100", f"{losses.mean():.3f}")]
-
-
-def test_summary_says_what_is_saved(output, saved):
-    """It smooths over 4 steps."""
-    def row(value):
-        return [value(saved[method]) for method in METHODS]
-
-    losses = row(lambda run: run["losses"].astype(float))
-    overtaking = overtaking_epoch(*losses, steps_per_epoch=100)
-    *rows, last_but_one, last = output.split("\n\n")[-1].splitlines()
-    assert [line.rsplit(maxsplit=2) for line in rows] == [
-        list(METHODS),
-        ["loss around epoch 0.1", *(f"{each[8:12].mean():.3f}" for each in losses)],
-        ["loss around epoch 1", *(f"{each[98:].mean():.3f}" for each in losses)],
-        ["loss over the last tenth", *(f"{each[90:].mean():.3f}" for each in losses)],
-        ["test loss", *row(lambda run: f"{run['test_loss']:.3f}")],
-        ["test accuracy", *row(lambda run: f"{run['test_accuracy']:.1%}")]]
-    assert last_but_one == (f"the default training overtakes at epoch {overtaking:.2f}" if overtaking else
-                            "not overtaken")
-    assert last == "wrote loss.png"
 
 
 def call_main():
@@ -129,8 +120,10 @@ class Copy(contextlib.AbstractContextManager):
     def __init__(self, *arguments, function=call_main):
         self.alive, held_by_all = multiprocessing.Pipe(duplex=False)
         output, end = os.pipe()
-        self.stdout, self.stderr = open(output), tempfile.TemporaryFile("w+")
-        self.process = multiprocessing.get_context("fork").Process(target=self._run, args=(arguments, function, end))
+        self.stdout = open(output)
+        self.stderr = tempfile.TemporaryFile("w+")
+        fork = multiprocessing.get_context("fork")
+        self.process = fork.Process(target=self._run, args=(arguments, function, end))
         self.process.start()
         os.close(end)
         held_by_all.close()
@@ -140,20 +133,26 @@ class Copy(contextlib.AbstractContextManager):
         self.stdout.close()
         os.dup2(end, 1)
         os.dup2(self.stderr.fileno(), 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)
         sys.argv = ["main.py", *arguments]
         function()
 
     def wait_for(self, pattern):
         """Read the output up to a line that matches, and return the match."""
-        return next(match for match in (re.search(pattern, line) for line in self.stdout) if match)
+        for line in self.stdout:
+            match = re.search(pattern, line)
+            if match:
+                return match
+        raise AssertionError(f"no line matches {pattern}")
 
     def end(self, seconds=120):
         """Wait until it and all that it started have ended; return exit code, rest of the output, error output."""
         assert connection.wait([self.alive], seconds), "some process goes on"
         self.process.join()
+        output = "" if self.stdout.closed else self.stdout.read()
         self.stderr.seek(0)
-        return self.process.exitcode, "" if self.stdout.closed else self.stdout.read(), self.stderr.read()
+        return self.process.exitcode, output, self.stderr.read()
 
     def __exit__(self, *_):
         with contextlib.suppress(ProcessLookupError):
@@ -172,6 +171,141 @@ def quick_start():
         patch.setattr(data, "synthetic_images", functools.lru_cache(None)(synthetic_images))
         data.load("synthetic", folder="", count=400)
         yield
+
+
+def watch_draw(patch):
+    """Return a list to which `main.draw` adds the arguments of its calls."""
+    draw = main.draw
+    given = []
+
+    def watched(*arguments):
+        given.append(arguments)
+        return draw(*arguments)
+
+    patch.setattr(main, "draw", watched)
+    return given
+
+
+@pytest.fixture(scope="module")
+def overtaken(quick_start, tmp_path_factory):
+    """A run whose every option is another than the default, and in which each training has losses of its own.
+
+    Returned are the arguments of `draw`, the files of the folder, and the lines that were printed.
+    """
+    folder = tmp_path_factory.mktemp("overtaken")
+    arguments = ["--dataset", "synthetic", "--images", "43", "-e", "60", "--seed", "3", "--depth", "6", "-s", "30",
+                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--save", "runs", "-o", "figure.pdf"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.chdir(folder)
+        given = watch_draw(patch)
+        patch.setattr(sys, "argv", ["main.py", *arguments])
+        main.main()
+    (drawn,) = given
+    return drawn, folder, output.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The networks, and losses over 600 steps, of the same trainings without the demo."""
+    images = synthetic_images(True, 43)
+    return {"default": train("default", images, 60, 3, 0.005000001, depth=6),
+            "preconditioned": train("preconditioned", images, 60, 3, 0.0001, depth=6)}
+
+
+def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
+    """With 10 steps an epoch, three images are left over."""
+    (curves, title, width, steps_per_epoch, overtakings), _, _ = overtaken
+    _, default = expected["default"]
+    _, preconditioned = expected["preconditioned"]
+    assert list(curves) == ["default, learning rate 0.005000001", "preconditioned, learning rate 0.0001"]
+    assert np.array_equal(curves["default, learning rate 0.005000001"], default)
+    assert np.array_equal(curves["preconditioned, learning rate 0.0001"], preconditioned)
+    assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
+    assert (width, steps_per_epoch) == (30, 10)
+    lead = np.cumsum(default - preconditioned)
+    overtaking = (np.argmax(lead) + 1) / 10
+    assert 10 < overtaking < 50
+    assert overtakings == {"preconditioned, learning rate 0.0001": pytest.approx(overtaking)}
+
+
+@pytest.mark.parametrize("method, name, rate", [
+    ("default", "default=0.005000001_seed_3.npz", 0.005000001),
+    ("preconditioned", "preconditioned=0.0001_seed_3.npz", 0.0001)])
+def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, rate):
+    """The test images are 100 others than the 43 that were learnt."""
+    _, folder, _ = overtaken
+    net, losses = expected[method]
+    with np.load(folder / "runs" / name) as saved:
+        settings = {key: saved[key].item() for key in saved if key != "losses"}
+        assert np.array_equal(saved["losses"], losses)
+    test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
+    assert settings == {"method": method, "learning_rate": rate, "seed": 3, "dataset": "synthetic", "images": 43,
+                        "epochs": 60, "depth": 6, "test_loss": test_loss, "test_accuracy": test_accuracy}
+
+
+def test_only_the_files_that_were_asked_for_are_written(overtaken):
+    _, folder, lines = overtaken
+    assert sorted(path.name for path in folder.iterdir()) == ["figure.pdf", "runs"]
+    assert len(list((folder / "runs").iterdir())) == 2
+    assert lines[-1] == "wrote figure.pdf"
+
+
+def test_summary_says_what_came_out(overtaken, expected):
+    """Means over 30 steps around an epoch, and the last 60."""
+    (*_, overtakings), _, lines = overtaken
+    columns = []
+    for method, rate in ("default", "0.005000001"), ("preconditioned", "0.0001"):
+        net, losses = expected[method]
+        around_step_1, around_step_10, last = losses[:16].mean(), losses[:25].mean(), losses[540:].mean()
+        test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
+        numbers = [f"{loss:.3f}" for loss in (around_step_1, around_step_10, last, test_loss)]
+        columns.append([method, rate, *numbers, f"{100 * test_accuracy:.1f}%"])
+    names = ["", "learning rate", "loss around epoch 0.1", "loss around epoch 1", "loss over the last tenth",
+             "test loss", "test accuracy"]
+    title, *rows = lines[-10:-2]
+    assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
+    assert [row[:24].strip() for row in rows] == names
+    assert [row[24:].split() for row in rows] == [list(cells) for cells in zip(*columns)]
+    (overtaking,) = overtakings.values()
+    assert lines[-2] == ("preconditioned, learning rate 0.0001: the default training overtakes at epoch "
+                         f"{overtaking:.2f}")
+
+
+def test_layers_are_those_of_the_network_that_is_trained(overtaken):
+    _, _, lines = overtaken
+    assert lines[0] == "the network of depth 6, for standard normal input; factor = 1 / gradient std"
+    assert [line.split()[0] for line in lines[1:8]] == ["layer", "conv1", "conv2", "fc1", "fc2", "fc3", "fc4"]
+    for layer, line in zip(predict(Net(6)), lines[2:8]):
+        stds = layer[1:]
+        factors = [1 / layer.weight_gradient_std, 1 / layer.bias_gradient_std]
+        assert line.split()[1:] == [f"{number:.4f}" for number in (*stds, *factors)]
+
+
+@pytest.mark.parametrize("epochs, width", [("1", 1), ("25", 9)])
+def test_smoothing_is_over_four_percent_of_the_run(tmp_path, monkeypatch, epochs, width):
+    """Of 9 or 225 steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--dataset", "synthetic", "--images", "36", "-e", epochs, "-q"])
+    given = watch_draw(monkeypatch)
+    main.main()
+    ((_, _, drawn_width, *_),) = given
+    assert drawn_width == width
+
+
+def test_the_shortest_run_is_not_overtaken(tmp_path, monkeypatch, capsys):
+    """Nine steps of one epoch, whose 4 % are less than one; and of real images, the title would say so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--dataset", "cifar10", "--images", "36", "-e", "1"])
+    images = data.load("synthetic", folder="", count=36)
+    monkeypatch.setattr(main, "load", lambda *arguments: images._replace(name="cifar10"))
+    given = watch_draw(monkeypatch)
+    main.main()
+    ((_, title, width, steps_per_epoch, overtakings),) = given
+    assert (title, width, steps_per_epoch) == ("CIFAR-10, seed 0", 1, 9)
+    assert overtakings == {"preconditioned, learning rate 0.001": None}
+    lines = capsys.readouterr().out.splitlines()
+    assert "CIFAR-10, seed 0" in lines
+    assert lines[-2:] == ["preconditioned, learning rate 0.001: not overtaken", "wrote loss.png"]
 
 
 @pytest.fixture
@@ -200,7 +334,7 @@ def test_signal_ends_all_at_once(old_figure, number, send, times):
 
 @pytest.mark.parametrize("killed", METHODS)
 def test_killed_worker_ends_the_run(old_figure, monkeypatch, killed):
-    def perform(data, quiet, training):
+    def perform(data, options, training):
         if training.method == killed:
             os.kill(os.getpid(), signal.SIGKILL)
         signal.pause()
@@ -209,7 +343,7 @@ def test_killed_worker_ends_the_run(old_figure, monkeypatch, killed):
     with Copy(*LONG, "-q") as program:
         code, output, errors = program.end()
     assert (code, output) == (1, "")
-    assert re.fullmatch(rf"main\.py: error: .*{killed}.* exit code -9\n", errors)
+    assert errors == f"main.py: error: the process for {killed}, learning rate 0.001 ended with exit code -9\n"
 
 
 def test_output_that_nobody_reads_any_more_ends_the_run_silently(old_figure):
@@ -240,16 +374,27 @@ def test_quiet_run_in_other_surroundings_is_the_same(process, saved, tmp_path, m
 
 
 def test_notebook_goes_on_after_the_run(tmp_path, monkeypatch):
+    def handlers():
+        return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGPIPE)
+
     def run_and_go_on():
-        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGPIPE)
+        before = handlers()
         runpy.run_path(PROGRAM, run_name="__main__")
-        assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGPIPE))
+        assert handlers() == before
 
     monkeypatch.chdir(tmp_path)
     with Copy(*SHORT, function=run_and_go_on) as program:
         code, output, errors = program.end()
     assert (code, errors) == (0, "")
     assert output.endswith("wrote loss.png\n")
+
+
+def test_a_smoothing_wider_than_the_run_is_refused_before_any_work(old_figure, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT, "-s", "101"])
+    monkeypatch.setattr(main, "load", None)
+    with pytest.raises(SystemExit, match="^2$"):
+        call_main()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("main.py: error: argument -s/--smoothing: 101 ")
 
 
 @pytest.mark.parametrize("option, path", [

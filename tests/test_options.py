@@ -14,8 +14,8 @@ def parse(monkeypatch):
 
 def test_defaults(parse):
     assert vars(parse()) == {
-        "default_lr": 0.001, "preconditioned_lr": 0.001, "epochs": 2, "images": 50000, "seed": 0, "smoothing": None,
-        "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
+        "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "epochs": 2, "images": 50000, "seed": 0,
+        "smoothing": None, "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
 
 
 def test_every_option_says_what_it_does(parse, capsys):
@@ -23,13 +23,17 @@ def test_every_option_says_what_it_does(parse, capsys):
         parse("--help")
     text = capsys.readouterr().out
     for name, value in vars(parse()).items():
-        assert f"--{name.replace('_', '-')}" in text and str(value) in text
+        option = "--" + name.replace("_", "-")
+        assert option in text
+        assert not value or f"(default: {value})" in text
+    assert "None" not in text
 
 
 @pytest.mark.parametrize("option, values", [
     ("--epochs", ["0", "-1", "1.5", "nan", "two", ""]),
     ("--images", ["3", "50001"]),
     ("--smoothing", ["0"]),
+    ("--depth", ["4", "1001", "5.5"]),
     ("--seed", ["-1", str(2**32), "0.5"]),
     ("--default-lr", ["0", "-0.001", "nan", "inf", "1e300", "fast", ""]),
     ("--preconditioned-lr", ["0"]),

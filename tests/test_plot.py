@@ -2,20 +2,23 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from util.curves import smooth
 from util.failure import Failure
 from util.plot import check_figure, draw, save_figure
 
 CURVES = {"default, 0.001": np.linspace(2.3, 1.0, 300), "preconditioned, 0.001": np.linspace(2.0, 1.5, 300)}
+FORMATS = sorted(set(Figure().canvas.get_supported_filetypes()) - {"pgf"})
 
 
-def figure(overtaking=None):
-    return draw(CURVES, "data set, seed", width=31, steps_per_epoch=100, overtaking=overtaking)
+def figure(curves=CURVES, overtakings={"preconditioned, 0.001": None}):
+    return draw(curves, "data set, seed", width=31, steps_per_epoch=100, overtakings=overtakings)
 
 
 def test_figure_shows_smoothed_curves_over_epochs():
     (axes,) = figure().axes
+    assert len(axes.lines) == 2
     for line, (label, losses) in zip(axes.lines, CURVES.items()):
         assert line.get_label() == label
         np.testing.assert_array_equal(line.get_xdata(), np.arange(300) / 100)
@@ -27,10 +30,30 @@ def test_figure_shows_smoothed_curves_over_epochs():
     assert "loss" in axes.get_ylabel() and "31 steps" in axes.get_ylabel()
 
 
-def test_overtaking_is_marked():
-    (axes,) = figure(overtaking=1.234).axes
-    assert list(axes.lines[2].get_xdata()) == [1.234, 1.234]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [*CURVES, "overtaken at epoch 1.23"]
+def test_overtaking_is_marked_in_the_colour_of_the_curve_that_is_overtaken():
+    (axes,) = figure(overtakings={"preconditioned, 0.001": 1.234}).axes
+    _, preconditioned, mark = axes.lines
+    assert list(mark.get_xdata()) == [1.234, 1.234]
+    assert mark.get_color() == preconditioned.get_color()
+    assert mark.get_linestyle() == ":"
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == [*CURVES, "overtaken at epoch 1.23"]
+
+
+def test_no_curve_is_left_out_however_many_there_are():
+    curves = {f"method {number}": np.full(300, 2.0 - number / 10) for number in range(13)}
+    (axes,) = figure(curves, overtakings={}).axes
+    assert [line.get_label() for line in axes.lines] == list(curves)
+    looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
+    assert len(set(looks[:6])) == 6
+    assert looks[6:12] == looks[:6]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_has_anything_to_say(tmp_path, caplog, recwarn, name):
+    """As PostScript has of transparency."""
+    save_figure(figure(overtakings={"preconditioned, 0.001": 1.234}), str(tmp_path / f"loss.{name}"))
+    assert (caplog.records, list(recwarn)) == ([], [])
 
 
 def test_figure_does_not_depend_on_the_users_settings(tmp_path):

@@ -1,4 +1,6 @@
 """Initialization and preconditioner do what the statistics promise."""
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +18,14 @@ CHAINS = [
 ]
 
 
-def by_parameter(statistics, fields):
+def by_parameter(statistics, weight_field, bias_field):
     """Name each parameter tensor, in any order, with what the statistics say of it."""
-    return {f"{layer.name}.{kind}".lstrip("."): getattr(layer, field)
-            for layer in statistics for kind, field in zip(("weight", "bias"), fields)}
+    values = {}
+    for layer in statistics:
+        prefix = f"{layer.name}." if layer.name else ""
+        values[f"{prefix}weight"] = getattr(layer, weight_field)
+        values[f"{prefix}bias"] = getattr(layer, bias_field)
+    return values
 
 
 @pytest.mark.parametrize("net, input_shape", CHAINS)
@@ -28,53 +34,165 @@ def test_initialization_has_the_predicted_scales(net, input_shape):
     statistics = predict(net, input_shape)
     torch.manual_seed(0)
     initialize(net, statistics)
-    stds = by_parameter(statistics, ("weight_std", "bias_std"))
+    stds = by_parameter(statistics, "weight_std", "bias_std")
     for name, parameter in net.named_parameters():
         low, high = stats.chi2.interval(1 - 0.01 / 10, parameter.numel())
-        assert low < np.sum((parameter.detach().numpy() / stds[name]) ** 2) < high, name
+        standard = parameter.detach().numpy() / stds[name]
+        assert low < np.sum(standard**2) < high, name
 
 
 @pytest.mark.parametrize("net, input_shape", CHAINS)
 def test_factors_are_in_the_order_of_the_parameters(net, input_shape):
     statistics = predict(net, input_shape)
-    stds = by_parameter(statistics, ("weight_gradient_std", "bias_gradient_std"))
+    stds = by_parameter(statistics, "weight_gradient_std", "bias_gradient_std")
     assert preconditioner(net, statistics) == [1 / stds[name] for name, _ in net.named_parameters()]
 
 
-def gradients_after_a_step(net, *parameter_groups, **settings):
-    """Train one step with all gradients 1; return what the optimizer makes of them, by the parameters' names."""
-    optimizer = torch.optim.SGD([{"params": list(group)} for group in parameter_groups], lr=0.001, **settings)
+STEPS, MOMENTUM = 6, 0.9
+
+
+def all_parameters(net):
+    return [{"params": net.parameters()}]
+
+
+def groups_in_another_order(net):
+    """With learning rates of their own, and one tensor alone in a group."""
+    parameters = dict(net.named_parameters())
+    orders = {
+        3e-4: ["fc3.bias", "conv2.weight", "fc1.bias", "conv1.weight"],
+        1e-4: ["fc2.weight"],
+        2e-4: ["conv2.bias", "fc3.weight", "fc2.bias", "conv1.bias", "fc1.weight"],
+    }
+    return [{"params": [parameters[name] for name in names], "lr": rate} for rate, names in orders.items()]
+
+
+def some_parameters(net):
+    return [{"params": [net.fc2.weight, net.conv1.bias]}]
+
+
+def frozen_layer(net):
+    net.conv1.requires_grad_(False)
+    return all_parameters(net)
+
+
+def gradients_of_step(net, step):
+    """Return a gradient for each parameter that has one, by name; what a loss would give plays no role."""
+    generator = torch.Generator().manual_seed(step)
+    return {name: torch.randn(parameter.shape, generator=generator)
+            for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+
+def set_gradients(net, gradients):
+    for name, parameter in net.named_parameters():
+        parameter.grad = gradients[name].clone() if name in gradients else None
+
+
+def new_net():
+    torch.manual_seed(0)
+    return Net()
+
+
+def preconditioned_steps(make_groups, **settings):
+    """Take steps with the preconditioner; return the parameters thereafter, by name."""
+    net = new_net()
+    optimizer = torch.optim.SGD(make_groups(net), lr=1e-4, momentum=MOMENTUM, **settings)
+    precondition(optimizer, net, predict(net))
+    for step in range(STEPS):
+        set_gradients(net, gradients_of_step(net, step))
+        optimizer.step()
+    return dict(net.named_parameters())
+
+
+def steps_by_hand(make_groups, nesterov=False):
+    """Write SGD out in plain loops, with factors that are looked up by the parameters' names."""
+    net = new_net()
+    stds = by_parameter(predict(net), "weight_gradient_std", "bias_gradient_std")
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    rates = {}
+    for group in make_groups(net):
+        for parameter in group["params"]:
+            rates[names[id(parameter)]] = group.get("lr", 1e-4)
+    values = {name: parameter.detach().double() for name, parameter in net.named_parameters()}
+    velocities = {name: torch.zeros_like(value) for name, value in values.items()}
+    for step in range(STEPS):
+        for name, gradient in gradients_of_step(net, step).items():
+            if name not in rates:
+                continue
+            multiplied = gradient / stds[name]
+            velocities[name] = MOMENTUM * velocities[name] + multiplied
+            direction = multiplied + MOMENTUM * velocities[name] if nesterov else velocities[name]
+            values[name] = values[name] - rates[name] * direction
+    return values
+
+
+def check_same(parameters, expected):
+    assert parameters.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(parameters[name].detach().double(), value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_groups", [all_parameters, groups_in_another_order, some_parameters, frozen_layer])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_precondition_does_what_multiplying_by_hand_does(make_groups, nesterov):
+    check_same(preconditioned_steps(make_groups, nesterov=nesterov), steps_by_hand(make_groups, nesterov))
+
+
+def test_gradients_after_a_step_are_the_multiplied_ones():
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    precondition(optimizer, net, predict(net))
+    gradients = gradients_of_step(net, 0)
+    set_gradients(net, gradients)
+    optimizer.step()
+    stds = by_parameter(predict(net), "weight_gradient_std", "bias_gradient_std")
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name] / stds[name])
+
+
+def test_state_that_is_saved_and_loaded_midway_changes_nothing():
+    net = new_net()
+    for steps in range(3), range(3, STEPS):
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=MOMENTUM)
+        precondition(optimizer, net, predict(net))
+        if steps.start > 0:
+            optimizer.load_state_dict(saved)
+        for step in steps:
+            set_gradients(net, gradients_of_step(net, step))
+            optimizer.step()
+        saved = copy.deepcopy(optimizer.state_dict())
+    check_same(dict(net.named_parameters()), steps_by_hand(all_parameters))
+
+
+def test_state_that_is_loaded_into_the_same_optimizer_leaves_the_preconditioner_in_place():
+    net = new_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=MOMENTUM)
+    precondition(optimizer, net, predict(net))
+    for step in range(STEPS):
+        set_gradients(net, gradients_of_step(net, step))
+        optimizer.step()
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    check_same(dict(net.named_parameters()), steps_by_hand(all_parameters))
+
+
+def test_parameters_of_another_network_are_left_alone():
+    net, other = Net(), Net()
+    optimizer = torch.optim.SGD([*other.parameters(), *net.parameters()], lr=1e-4)
+    precondition(optimizer, net, predict(net))
+    gradients = gradients_of_step(other, 0)
+    set_gradients(other, gradients)
+    optimizer.step()
+    for name, parameter in other.named_parameters():
+        assert torch.equal(parameter.grad, gradients[name]), name
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_removed_handle_ends_the_preconditioning():
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
     handle = precondition(optimizer, net, predict(net))
-    for parameter in net.parameters():
-        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
-    optimizer.step()
     handle.remove()
-    optimizer.step()  # without another factor
-    return {name: parameter.grad.unique().item() for name, parameter in net.named_parameters()
-            if parameter.grad is not None}
-
-
-def test_gradients_are_multiplied_by_parameter_not_by_order():
-    """With groups in any order, a frozen layer, and parameters of another network; and only the optimizer's own."""
-    net, other = Net(), nn.Linear(3, 2)
-    net.conv2.requires_grad_(False)
-    other.weight.grad = torch.ones(2, 3)
-    factors = {name: pytest.approx(factor) for (name, _), factor in
-               zip(net.named_parameters(), preconditioner(net, predict(net)))}
-    ours = [net.fc3.weight, net.conv1.bias, net.conv2.weight]
-    multiplied = gradients_after_a_step(net, ours[:1], [*other.parameters()], ours[1:], momentum=0.9, nesterov=True)
-    changed = {"fc3.weight", "conv1.bias"}
-    assert multiplied == {name: factors[name] if name in changed else 1.0 for name in factors if "conv2" not in name}
-    assert torch.equal(other.weight.grad, torch.ones(2, 3))
-
-
-def test_a_loaded_state_leaves_the_preconditioner_in_place():
-    net = nn.Linear(50, 40)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    precondition(optimizer, net, predict(net, (50,)))
-    optimizer.load_state_dict(optimizer.state_dict())
-    before = net.weight.detach().clone()
-    net.weight.grad = torch.ones_like(net.weight)
+    gradients = gradients_of_step(net, 0)
+    set_gradients(net, gradients)
     optimizer.step()
-    factor = preconditioner(net, predict(net, (50,)))[0]
-    np.testing.assert_allclose((before - net.weight).detach(), 0.5 * factor, rtol=1e-5)
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter.grad, gradients[name]), name

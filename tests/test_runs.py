@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from util.failure import Failure
-from util.runs import Run, Training, check_writable, save_run, write_whole
+from util.runs import Run, Training, check_writable, make_folder, save_run, write_whole
 
-RUN = Run(Training("default", 0.001, 3, "synthetic", 8, 2), np.array([2.5, 2.25], np.float32), 2.0, 0.25)
+RUN = Run("default", 0.001, seed=3, dataset="synthetic", images=8, epochs=2, depth=7,
+          losses=np.array([2.5, 2.25], np.float32), test_loss=2.0, test_accuracy=0.25)
 
 
 def fail(*_):
@@ -26,9 +27,25 @@ def test_a_saved_run_explains_itself(tmp_path):
     with np.load(tmp_path / "default=0.001_seed_3.npz", allow_pickle=False) as arrays:
         saved = {name: array.tolist() for name, array in arrays.items()}
         assert arrays["losses"].dtype == np.float32
-    expected = {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
-                "epochs": 2, "decay": False, "losses": [2.5, 2.25], "test_loss": 2.0, "test_accuracy": 0.25}
-    assert {name: saved[name] for name in expected} == expected
+    assert saved == {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
+                     "epochs": 2, "depth": 7, "losses": [2.5, 2.25], "test_loss": 2.0, "test_accuracy": 0.25}
+
+
+@pytest.mark.parametrize("rate, text", [(0.001, "0.001"), (0.0010000001, "0.0010000001"), (1e-05, "1e-05")])
+def test_no_digit_of_a_learning_rate_is_lost(tmp_path, rate, text):
+    """Else two trainings of almost the same rate share a file, or a line in the legend."""
+    save_run(RUN._replace(learning_rate=rate), str(tmp_path))
+    assert names(tmp_path) == [f"default={text}_seed_3.npz"]
+    assert str(Training("default", print, rate)) == f"default, learning rate {text}"
+
+
+def test_a_folder_is_made_unless_it_is_there(tmp_path, monkeypatch):
+    for _ in range(2):
+        make_folder(str(tmp_path / "new" / "folder"))
+    assert names(tmp_path / "new" / "folder") == []
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Failure, match="folder' is no folder that can be written to"):
+        make_folder(str(tmp_path / "new" / "folder"))
 
 
 def test_a_run_diverges_by_its_last_loss_or_its_test_loss():

@@ -1,34 +1,40 @@
-"""The study: what its methods do, what it says of their results, and its command on a few synthetic images."""
+"""The study: its methods against plain loops, its statistics by hand, and its command on a few synthetic images."""
 import functools
-import io
+import math
 import multiprocessing
-import shutil
 import sys
-from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
 import torch
 
 from tests.test_training import IMAGES, METHODS as DEMO, random_images, run
-from util import data, training
+from util import data
 from util.data import DataSet, Images, minibatches, scale
+from util.failure import Failure
 from util.network import Net
-from util.runs import Run, Training, save_run
 from util.signal_propagation import gradient_stds, input_moments, predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.study import __main__ as command, methods, pictures, report
+from util.study import __main__ as command, methods, report
+from util.study.results import COLUMNS, Run, Training, append, create, read_runs, reduce_losses
 from util.study.statistics import Contender, Results, good_rates, holm, interval, outcomes
+from util.training import evaluate
 
 DATA = DataSet("synthetic", IMAGES, random_images(40))
 SETTINGS = ["--images", "120", "--epochs", "1", "--dataset", "synthetic"]  # 30 steps an epoch, as with DATA
 SWEEP = ["default=0.001,0.01", "preconditioned=0.001,1e10", "--seeds", "0:2"]
+TRAINING = Training("default", 0.001, False, 5, 0, "synthetic", 120, 1)
+RUN = Run(TRAINING, "2.0.0", 2.25, 0.125, (2.3026, 2.0), (1.5,) * 5, (2.5,) * 5, (3.5,) * 5)
 REFRESHED = ("dynamic", "measured")
 BIAS_VARIANCES = {"zero-bias": 0.0, "half-bias": 0.5}
 
 
 def measured_stds(net, images, seed):
     return gradient_stds(net, methods.measure(net, images, seed))
+
+
+def rms(tensor):
+    return tensor.detach().square().mean().sqrt().item()
 
 
 def network(method):
@@ -68,9 +74,11 @@ def test_trainings_equal_a_plain_loop(method):
         for parameter, factor in zip(net.parameters(), factors):
             parameter.grad *= factor
         optimizer.step()
-    result = command.perform(DATA, Training(method, 0.001, 7, "synthetic", 122, 2, decay))
+    result = command.perform(DATA, Training(method, 0.001, decay, 5, 7, "synthetic", 122, 2))
     assert result.losses == pytest.approx(losses, rel=1e-3)
-    assert result.scales[-1, 0] == pytest.approx([p.square().mean().item() ** 0.5 for p in net.parameters()], rel=1e-3)
+    start = network(method)[0]
+    growth = [rms(net.get_submodule(name).weight) / rms(start.get_submodule(name).weight) for name in report.LAYERS]
+    assert result.weight_growth == pytest.approx(growth, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", REFRESHED)
@@ -131,21 +139,74 @@ def test_moments_of_the_images():
 
 @pytest.mark.parametrize("method", DEMO)
 def test_a_training_of_the_study_is_that_of_the_demo(method):
-    """Bit for bit, whatever is measured meanwhile: of the networks at the start, after an epoch, and at the end."""
-    result = command.perform(DATA, Training(method, 0.001, 7, "synthetic", 122, 2))
-    trained = [run(DEMO[method], epochs=epochs) for epochs in (1, 2)]
-    assert (result.test_loss, result.test_accuracy) == training.evaluate(trained[1][0], DATA.test)
-    assert np.array_equal(result.losses, trained[1][1]) and result.scales.shape == (3, 3, 10)
-    for scales, net in zip(result.scales, (network(method)[0], trained[0][0], trained[1][0])):
-        assert scales[0] == pytest.approx([p.square().mean().item() ** 0.5 for p in net.parameters()])
-        assert np.array_equal(scales[1], measured_stds(net, IMAGES, 7))
-        assert np.array_equal(scales[2], gradient_stds(net, predict_current(net)))
+    """Whatever is measured before and after it; growth is last over first."""
+    result = command.perform(DATA, Training(method, 0.001, False, 5, 7, "synthetic", 122, 2))
+    net, losses = run(DEMO[method])
+    assert (result.test_loss, result.test_accuracy) == evaluate(net, DATA.test)
+    assert result.losses == reduce_losses(losses, 60)
+    first, last = (methods.measure(each, IMAGES, 7) for each in (network(method)[0], net))
+    growth = [after.weight_gradient_std / before.weight_gradient_std for before, after in zip(first, last)]
+    assert result.measured_gradient_growth == pytest.approx(growth, rel=1e-4)  # five digits
 
 
-def made(method, rate, *losses, seeds=None, decay=False, scales=np.empty(0)):
-    """Return a run of 100 steps for each loss, which is a number or 100 of them, with the seeds 0, 1, ... or others."""
-    return [Run(Training(method, rate, seed, "synthetic", 400, 1, decay), np.broadcast_to(np.float32(loss), 100),
-                2.0, 0.5, scales) for seed, loss in zip(seeds or range(len(losses)), losses)]
+def test_losses_are_averaged_over_parts_of_the_run():
+    """Of 400 steps, two in each of 200 parts; a training that ended early lacks the rest."""
+    assert reduce_losses(np.arange(400), 400) == tuple(np.arange(200) * 2 + 0.5)
+    assert reduce_losses(np.array([1.0, 2.0, 4.0]), 3) == (1, 2, 4)
+    ended = reduce_losses(np.array([1.0, 3.0, 2.0]), 400)
+    assert ended[0] == 2 and len(ended) == 200 and np.isnan(ended[1:]).all()
+    assert reduce_losses(np.array([1.2345678]), 1) == (1.2346,)
+
+
+@pytest.mark.parametrize("run", [
+    RUN, RUN._replace(losses=(8e17, math.inf), weight_growth=()),
+    RUN._replace(training=TRAINING._replace(learning_rate=1 / 3, decay=True))])
+def test_rows_are_read_as_they_were_written(tmp_path, run):
+    path = tmp_path / "results.csv"
+    create(path)
+    append(run, path)
+    append(run._replace(training=TRAINING._replace(seed=1)), path)
+    create(path)
+    assert read_runs(path) == [run, run._replace(training=TRAINING._replace(seed=1))]
+    joined = path.read_text() * 2  # as by cat
+    path.write_text(joined)
+    assert len(read_runs(path)) == 2
+
+
+@pytest.mark.parametrize("change, problem", [
+    (lambda text: text.replace("method,", "methods,"), ":1: the header"),
+    (lambda text: text[:-1], ":2: the last line is not finished"),
+    (lambda text: text.replace("default", "none"), ":2: .*no method 'none'"),
+    (lambda text: text.replace("False,5", "False,4"), ":2: .*depth is 4"),
+    (lambda text: text.replace("False", "no"), ":2: .*decay is 'no'"),
+    (lambda text: text.replace("0.125,", ""), ":2: .*columns"),
+    (lambda text: text.replace("2.3026 2.0", "2.3026 two"), ":2: .*'two'"),
+    (lambda text: text + text.splitlines()[1].replace(",120,", ",124,") + "\n", ":3: images is 124, not 120"),
+    (lambda text: text + text.splitlines()[1].replace("synthetic", "cifar10") + "\n", ":3: dataset is cifar10"),
+])
+def test_what_cannot_be_read_is_refused_by_line(tmp_path, change, problem):
+    path = tmp_path / "results.csv"
+    create(path)
+    append(RUN, path)
+    path.write_text(change(path.read_text()))
+    before = path.read_bytes()
+    with pytest.raises(Failure, match=f"^{path}{problem}"):
+        read_runs(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change, diverged", [
+    ({}, False), ({"test_loss": math.nan}, True), ({"losses": (1.0, math.nan)}, True),
+    ({"losses": (1.0, 10.0)}, False), ({"losses": (1.0, 8e17)}, True)])
+def test_divergence(change, diverged):
+    assert RUN._replace(**change).diverged == diverged
+
+
+def made(method, rate, *losses, seeds=None, decay=False, depth=5):
+    """Return a run of two epochs for each loss, a number or 200 of them, with the seeds 0, 1, ... or others."""
+    return [Run(Training(method, rate, decay, depth, seed, "synthetic", 400, 2), "2.0.0", 2.0, 0.5,
+                tuple(np.broadcast_to(np.float64(loss), 200).tolist()))
+            for seed, loss in zip(seeds or range(len(losses)), losses)]
 
 
 def test_statistics():
@@ -154,140 +215,129 @@ def test_statistics():
     assert holm([0.6, 0.01, 0.031, 0.03, 0.005, 0.9]) == pytest.approx([1, 0.05, 0.12, 0.12, 0.03, 1])
     assert good_rates([1e-4, 1e-3, 1e-2], [1.4, 1.0, 1.2]) == pytest.approx((10**-3.25, 10**-2.5), rel=1e-3)
     assert good_rates([1e-3, 1e-2], [1.0, np.inf]) == pytest.approx((1e-3, 10 ** (-3 + 0.1 / 9)), rel=1e-3)
-    short = Training("default", 0.001, 0, "synthetic", 80, 1)
-    assert list(outcomes(Run(short, np.ones(20), 2.0, 0.5))) == [1, 1, 1, 2, 50]
 
 
-def test_best_rates_and_divergence():
-    """A contender of which one training diverges is a row, and never the best."""
-    results = Results([*made("adam", 0.1, 0.1, [0.1] * 99 + [np.nan]), *made("adam", 0.01, 0.5),
-                       *made("adam", 0.001, 1), *made("default", 0.01, 1.5, 1.5), *made("default", 0.001, 0.5, 1.5)])
-    assert "| diverged at step 100 |\n| `default=0.001` * | 2 | 1.000 ± 0.707 |" in report.results_table(results)
-    assert report.rates_table(results).splitlines()[2:] == [
-        "| `adam=0.01` | 0.500 | 0.0063 | 0.01 |", "| `default=0.001` | 1.000 | 0.001 (edge) | 0.0016 |"]
+def test_outcomes_of_losses_that_change():
+    """Of 0 to 199 over two epochs: means of eight around 10 and around 100, and of the last twenty."""
+    (run,) = made("default", 0.001, np.arange(200))
+    assert list(outcomes(run)) == [9.5, 99.5, 189.5, 2, 50]
 
 
-def test_comparisons_are_paired_by_seed():
-    """Of seeds 1 and 2: mean -0.3, and 12.706 standard errors of 0.2. One contender is overtaken in mid-epoch."""
-    default, adam, dynamic = (Contender(method, False, 0.001) for method in ("default", "adam", "dynamic"))
+def test_best_rate_is_chosen_on_the_seeds_that_all_rates_have_and_reported_on_the_others():
+    results = Results([*made("adam", 0.1, 1.0, 5.0, 7.0), *made("adam", 0.01, 2.0), *made("adam", 1.0, math.nan)])
+    best = Contender("adam", False, 5, 0.1)
+    assert results.best == {("adam", False, 5): best}
+    assert results.seeds(best) == [1, 2] and results.outcomes(best)[:, 2].tolist() == [5, 7]
+    table = report.outcome_table(results)
+    assert "| `adam=0.1` * | 5 | 2 | 6.000 ± 1.414 | 6.000 ± 1.414 | 6.000 ± 1.414 |" in table
+    assert "| `adam=1.0` | 5 | 1 | diverged: 1 of 1 |" in table
+    assert report.rate_table(results).splitlines()[2].startswith("| `adam=0.1` | 5 | 1.000 |")
+
+
+def test_comparisons_are_paired_by_seed_within_schedule_and_depth():
+    """Of seeds 1 and 2: mean -0.3, and 12.706 standard errors of 0.2."""
+    default = Contender("default", False, 5, 0.001)
     results = Results([*made("default", 0.001, 1, 2, 3), *made("adam", 0.001, 2.9, 1.5, 9, seeds=[2, 1, 3]),
-                       *made("dynamic", 0.001, [0] * 50 + [2.5] * 50, 2, 9, seeds=[0, 1, 3]),
-                       *made("measured", 0.001, 0, 1.001, 1.999), *made("default", 0.01, 0, decay=True)])
-    assert results.differences(adam, default)[:, 2] == pytest.approx([-0.5, -0.1])
-    table = report.difference_table(results, default, results.best_of(False)).splitlines()
-    assert table[2].startswith("| `adam=0.001` | 2 | -0.300 ± 2.541 | -0.300 ± 2.541 | -0.300 ± 2.541 | ")
-    assert table[4].startswith("| `measured=0.001` | 3 | -1.000 ± 0.002 * |") and len(table) == 5
-    assert results.overtakings(dynamic) == [0.5, None]
-    assert "| 1 | 0.50 |\n| `measured=0.001` * |" in report.results_table(results)
+                       *made("dynamic", 0.001, [0] * 100 + [2.5] * 100, 2, 9, seeds=[0, 1, 3]),
+                       *made("measured", 0.001, 0, 1.001, 1.999), *made("default", 0.01, 0, 0, 0, decay=True),
+                       *made("default", 0.001, 9, 9, 9, depth=7)])
+    table = report.difference_table(results, default, results.best_of(False, 5)).splitlines()
+    rows = {line.split("`")[1]: line for line in table[2:]}
+    assert rows["adam=0.001"].startswith("| `adam=0.001` | 2 | -0.300 ± 2.541 | -0.300 ± 2.541 | -0.300 ± 2.541 |")
+    assert rows["measured=0.001"].startswith("| `measured=0.001` | 3 | -1.000 ± 0.002 | -1.000 ± 0.002 | "
+                                             "-1.000 ± 0.002 * |")
+    assert results.overtakings(Contender("dynamic", False, 5, 0.001)) == [1.0, None]
+    assert len(results.references("default", None)) == 3 and len(results.references("default", 0.01)) == 1
 
 
-def test_growth_is_of_the_runs_with_scales():
-    """The geometric mean of weights that grow 2 and 8 times, and of a dead network; the biases do not count."""
-    twice, eightfold = np.ones((2, 2, 3, 10))
-    twice[1, 0, ::2], eightfold[1, 0, ::2], eightfold[1, 1] = 2, 8, 0
-    results = Results([*made("adam", 1.0, 3), *made("adam", 1.0, 4, seeds=[1], scales=twice),
-                       *made("adam", 1.0, 5, seeds=[2], scales=eightfold), *made("default", 1.0, 3)])
-    assert "weights | 4.00 | 4.00 | 4.00 | 4.00 | 4.00 |\n" in report.growth_table(results)
-    assert "gradients, measured | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 |\n" in report.growth_table(results)
-    assert results.final[Contender("adam", False, 1.0)] == 4 and "default" not in report.growth_table(results)
-    pictures.growth(pictures.Figure(), Results(made("adam", 1.0, 3)), "default")  # also without the default method
+def test_depth_tables():
+    """Three of the default trainings have learnt nothing; the preconditioner adds -1.3 on average."""
+    results = Results([*made("default", 0.001, 2.0, 2.3, 2.3, depth=7), *made("default", 0.001, 1.5),
+                       *made("preconditioner-only", 0.001, 1.0, 1.0, 0.7, depth=7)])
+    assert "| `default` | 1.500 | 2.200 ± 0.173, 1 of 3 |" in report.depth_table(results, False)
+    row = report.pair_table(results, False).splitlines()[2]
+    assert row.startswith("| `preconditioner-only=0.001` | `default=0.001` | 7 | 3 | -1.300 ±")
+    assert "| He | 2.1 | 2.1 |" in report.gradient_table([5, 7])
 
 
-def study(folder, *arguments, **patches):
-    """Call the command in this process, without pictures unless they are patched in; return what it prints."""
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as output:
-        patch.setattr(sys, "argv", ["study", str(folder), *SETTINGS, *arguments])
-        for name, value in {"draw_all": lambda *_: None, **patches}.items():
-            patch.setattr(command, name, value)
-        command.main()
-    return output.getvalue()
+@pytest.mark.filterwarnings("error")
+def test_studies_that_diverged_are_reported():
+    for loss in math.nan, 8e17, math.inf:
+        results = Results([*made("default", 0.001, loss, loss), *made("adam", 0.001, loss, loss, depth=7)])
+        text = "\n".join(report.tables(results, "default", None))
+        assert text.count("diverged: 2 of 2") == 4 and "minus" not in text
 
 
-def contents(folder):
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*.npz")}
+SYNTHETIC = functools.lru_cache(None)(data.synthetic_images)  # made once, also for forked processes
 
 
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    """Return the folder of a study, what it printed, and its runs as they were trained; images are made once."""
-    folder, runs = tmp_path_factory.mktemp("sweep") / "new", []
+def study(path, *arguments):
+    """Call the command in this process, without pictures."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["study", str(path), *arguments])
         patch.setattr(data, "TEST_IMAGES", 100)
-        patch.setattr(data, "synthetic_images", functools.lru_cache(None)(data.synthetic_images))
-        output = study(folder, *SWEEP, draw_all=pictures.draw_all,
-                       save_run=lambda run, place: runs.append(run) or save_run(run, place))
-        yield folder, output, runs
+        patch.setattr(data, "synthetic_images", SYNTHETIC)
+        command.main()
 
 
-@pytest.fixture
-def folder(sweep, tmp_path):
-    return shutil.copytree(sweep[0], tmp_path / "copy")
-
-
-def test_a_study_prints_what_was_trained_and_draws(sweep):
-    """And trains nothing when it is called again, or without a method."""
-    folder, output, runs = sweep
-    reported = "".join(f"\n\n{table}" for table in report.tables(Results(runs), "default")) + "\n"
-    assert output.endswith("; 0 left, about 0 min\n" + reported) and output.count(" left") == 8
-    assert "| `preconditioned=1e+10` | 2 | diverged at step 2 |" in reported and "| minus `default=" in reported
-    before = contents(folder)
-    assert study(folder, *SWEEP) == study(folder, "--epochs", "2") == reported and contents(folder) == before
-    assert "| minus `default=0.01` |" in study(folder, "--reference", "default=1e-2")
-    for name in "curves", "differences", "growth", "learning_rates", "scales":
-        assert (folder / f"{name}.png").stat().st_size > 10_000
-
-
-def test_an_interrupted_sweep_is_completed_by_two_studies_at_once(sweep, folder):
-    for path in sorted(folder.glob("*.npz"))[1:]:
-        path.unlink()
+def test_an_interrupted_study_is_completed_by_two_at_once(tmp_path, capfd):
+    """Nothing is rewritten, and nothing is trained again."""
+    path = tmp_path / "results.csv"
+    study(path, *SWEEP, *SETTINGS, "--seeds", "0:1")
+    before = path.read_text()
     fork = multiprocessing.get_context("fork").Process
-    both = [fork(target=study, args=(folder, *SWEEP, "--seeds", seeds)) for seeds in ("0:1", "1:2")]
+    both = [fork(target=study, args=(path, *SWEEP, "--seeds", seeds)) for seeds in ("0:2", "1:3")]
     for process in both:
         process.start()
-    assert [process.join() or process.exitcode for process in both] == [0, 0]
-    assert all(contents(folder)[name][0] == content for name, (content, _) in contents(sweep[0]).items())
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert path.read_text().startswith(before)
+    assert {(run.training.seed, run.training.method) for run in read_runs(path)} == {
+        (seed, method) for seed in range(3) for method in ("default", "preconditioned")}
+    assert len(read_runs(path)) == 12
+    complete = path.read_bytes()
+    capfd.readouterr()
+    study(path, *SWEEP, "--seeds", "0:3")
+    study(path)
+    output = capfd.readouterr().out
+    assert path.read_bytes() == complete and " left" not in output
+    assert output.count("| `preconditioned=10000000000.0` | 5 | 3 | diverged: 3 of 3 |") == 2
 
 
-def test_other_schedules_and_runs_of_the_demo_have_their_place(sweep, folder):
-    """The demo saves no scales; its training of seed 2 is not done again."""
-    run = next(run for run in sweep[2] if str(run.training) == "default=0.001_seed_0")
-    save_run(run._replace(training=run.training._replace(seed=2), scales=np.empty(0)), str(folder))
-    before = contents(folder)
-    output = study(folder, "default", "--seeds", "2:3") + study(folder, "default", "--decay")
-    assert output.count(" left") == 1 and output.replace("` *", "`").count("| `default=0.001` | 3 | ") == 2
-    after = contents(folder)
-    assert after == {**after, **before} and set(after) - set(before) == {"default-decay=0.001_seed_0.npz"}
+@pytest.mark.parametrize("arguments, problem", [
+    (["--epochs", "2"], "epochs is 1, not 2"), (["--images", "124"], "images is 120, not 124"),
+    (["--dataset", "cifar10"], "dataset is synthetic, not cifar10"),
+    (["--reference", "adam"], "adam was not trained"),
+    (["--reference", "default=0.5"], "default was not trained at 0.5")])
+def test_what_does_not_fit_the_file_is_refused_before_any_work(tmp_path, monkeypatch, arguments, problem):
+    path = tmp_path / "results.csv"
+    create(path)
+    append(RUN, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(command, "load", pytest.fail)
+    with pytest.raises(Failure, match=problem):
+        study(path, "he", *arguments)
+    assert path.read_bytes() == before and COLUMNS[0] == "method"
 
 
-@pytest.mark.parametrize("arguments, change", [
-    (["--epochs", "2", "default"], None), (["--images", "124", "default"], None),
-    (["--dataset", "cifar10"], None), (["--dataset", "auto", "default"], None),
-    ([], lambda path: path.rename(path.with_name("default=0.0001_seed_0.npz"))),
-    ([], lambda path: path.write_bytes(path.read_bytes()[:999])), ([], lambda path: path.write_text("text"))])
-def test_files_that_do_not_fit_are_refused(folder, arguments, change):
-    if change:
-        change(folder / "default=0.001_seed_0.npz")
-    before = contents(folder)
-    with pytest.raises(command.Failure, match=r"^'.*/default=0.0+1_seed_0.npz' (has other settings|cannot be read)"):
-        study(folder, *arguments, "--seeds", "0:9", train_all=pytest.fail,
-              load=lambda name, *_: DATA._replace(name=name.replace("auto", "cifar10")))
-    assert contents(folder) == before
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(Failure, match="holds no results"):
+        study(tmp_path / "none.csv")
 
 
 def test_as_many_jobs_as_cores_are_allowed(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
-    monkeypatch.setattr(sys, "argv", ["study", "folder"])
+    monkeypatch.setattr(sys, "argv", ["study", "file"])
     assert command.parse_options().jobs == 1
 
 
-def test_an_empty_range_of_seeds_is_named(tmp_path, capsys):
+@pytest.mark.parametrize("argument, message", [
+    ("none", "there is no method 'none'"), ("default=fast", "fast"), ("default=0", "0 is not from"),
+    ("--seeds=3", "'3' is no range FIRST:END"), ("--seeds=a:b", "invalid"), ("--seeds=-1:1", "-1 is not from"),
+    ("--seeds=2:2", "the range 2:2 is empty"), ("--seeds=3:2", "the range 3:2 is empty"),
+    ("--reference=none", "there is no method 'none'"), ("--depth=4", "4 is not from 5")])
+def test_wrong_usage(tmp_path, capsys, argument, message):
     with pytest.raises(SystemExit, match="^2$"):
-        study(tmp_path, "--seeds", "3:2")
-    assert capsys.readouterr().err.endswith("argument --seeds: the range 3:2 is empty\n")
-
-
-@pytest.mark.parametrize("argument", ["none", "default=fast", "default=0", "--seeds=3", "--seeds=a:b", "--seeds=-1:1",
-                                      "--seeds=2:2", "--reference=none"])
-def test_wrong_usage(tmp_path, argument):
-    with pytest.raises(SystemExit, match="^2$"):
-        study(tmp_path, argument)
+        study(tmp_path / "file", argument)
+    assert message in capsys.readouterr().err

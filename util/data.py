@@ -1,11 +1,12 @@
 """The images: CIFAR-10 or a synthetic stand-in, held as uint8 and scaled a few at a time."""
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import sys
 from http.client import HTTPException
-from os.path import exists, expanduser
 from ssl import SSLError
 from typing import Iterator, NamedTuple
 from urllib.error import URLError
@@ -20,6 +21,7 @@ from util.failure import Failure
 CLASSES = 10
 TRAINING_IMAGES = 50_000  # of CIFAR-10, and of its stand-in
 TEST_IMAGES = 10_000
+CHUNK = 1_000  # synthetic images that are made at a time
 TIMEOUT = 5.0  # seconds that the CIFAR-10 server may stay silent before it counts as unreachable
 UNREACHABLE = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
 
@@ -51,30 +53,50 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
         Failure: if the folder cannot be read or written, or if "cifar10" is neither there nor can be downloaded.
     """
     if dataset == "synthetic":
-        return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False, TEST_IMAGES))
-    timeout, handler = socket.getdefaulttimeout(), signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none; and a server that hangs up must not end the program
+        return _synthetic(count)
+    state = "damaged" if _holds_cifar10(folder) else "missing"
     try:
-        damaged = any(exists(expanduser(f"{folder}/{name}")) for name in (CIFAR10.filename, CIFAR10.base_folder))
-        return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
+        with _errors_for_bad_servers():
+            return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
     except UNREACHABLE as error:
-        problem = (f"CIFAR-10 in '{folder}' is {'damaged' if damaged else 'missing'} and cannot be loaded ({error}); "
+        problem = (f"CIFAR-10 in '{folder}' is {state} and cannot be loaded ({error}); "
                    f"put {CIFAR10.filename} from https://www.cs.toronto.edu/~kriz/cifar.html there, or try again")
     except OSError as error:
         raise Failure(f"--data-dir: cannot read or write CIFAR-10 in '{folder}': {error}") from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-        signal.signal(signal.SIGPIPE, handler)
     if dataset == "cifar10":
         raise Failure(problem)
     print(f"warning: {problem}. This run uses synthetic data, which are not CIFAR-10.", file=sys.stderr, flush=True)
-    return load("synthetic", folder, count)
+    return _synthetic(count)
+
+
+def _synthetic(count: int) -> DataSet:
+    return DataSet("synthetic", synthetic_images(True, count), synthetic_images(False, TEST_IMAGES))
+
+
+def _holds_cifar10(folder: str) -> bool:
+    """Say whether there is an archive or an extracted folder, in whatever state."""
+    paths = [os.path.join(os.path.expanduser(folder), name) for name in (CIFAR10.filename, CIFAR10.base_folder)]
+    return any(map(os.path.exists, paths))
+
+
+@contextlib.contextmanager
+def _errors_for_bad_servers() -> Iterator[None]:
+    """Let a server that falls silent or hangs up cause an error: torchvision waits for ever, SIGPIPE ends a program."""
+    timeout = socket.getdefaulttimeout()
+    handler = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(timeout)
+        signal.signal(signal.SIGPIPE, handler)
 
 
 def _cifar10(folder: str, train: bool, count: int) -> Images:
     """Let torchvision verify and read the images; with the training images, it brings what is missing or damaged."""
     raw = CIFAR10(folder, train, download=train)
-    return Images(torch.from_numpy(raw.data[:count].transpose(0, 3, 1, 2).copy()), torch.tensor(raw.targets[:count]))
+    pixels = raw.data[:count].transpose(0, 3, 1, 2).copy()
+    return Images(torch.from_numpy(pixels), torch.tensor(raw.targets[:count]))
 
 
 def synthetic_images(train: bool, count: int) -> Images:
@@ -83,27 +105,38 @@ def synthetic_images(train: bool, count: int) -> Images:
     Each class has 100 smooth periodic colour patterns with a part in common. An image is one pattern, shifted and with
     a random contrast, under pixel noise. A smaller set is a prefix of a larger one.
     """
-    kinds, common, shift, contrast, noise, chunk = 100, 0.4, 8, 0.15, 0.25, 1_000
+    patterns = _patterns()
+    chunks = [_chunk(patterns, np.random.default_rng([int(train), start])) for start in range(0, count, CHUNK)]
+    pixels, labels = map(np.concatenate, zip(*chunks))
+    return Images(torch.from_numpy(pixels[:count]), torch.from_numpy(labels[:count]))
+
+
+def _patterns() -> np.ndarray:
+    """Return (100 * CLASSES, 3, 32, 32) patterns of unit variance; pattern i belongs to class i modulo CLASSES."""
+    kinds, common, smoothness = 100, 0.4, 2.5
     rng = np.random.default_rng(0)
     fields = rng.standard_normal((kinds + 1, CLASSES, 3, 32, 32), dtype=np.float32)
-    fields = gaussian_filter(fields, (0, 0, 0.5, 2.5, 2.5), mode="wrap")
-    patterns = (fields[1:] + common * fields[0]).reshape(-1, 3, 32, 32)  # pattern i belongs to class i modulo 10
+    fields = gaussian_filter(fields, (0, 0, 0.5, smoothness, smoothness), mode="wrap")
+    patterns = fields[1:] + common * fields[0]
     patterns /= patterns.std()
+    return patterns.reshape(-1, 3, 32, 32)
 
-    starts = range(0, count, chunk)
-    pixels = np.empty((len(starts) * chunk, 3, 32, 32), dtype=np.uint8)
-    labels = np.empty(len(starts) * chunk, dtype=np.int64)
-    for start in starts:
-        rng = np.random.default_rng([int(train), start])
-        pattern = rng.integers(len(patterns), size=chunk)
-        rows, columns = (np.arange(32) + rng.integers(-shift, shift + 1, size=(2, chunk, 1))) % 32
-        image = patterns[pattern[:, None, None, None], np.arange(3)[:, None, None],
-                         rows[:, None, :, None], columns[:, None, None, :]]
-        image *= contrast * rng.uniform(0.5, 1.5, (chunk, 1, 1, 1)).astype(np.float32)
-        image += 0.5 + noise * rng.standard_normal(image.shape, dtype=np.float32)
-        pixels[start:start + chunk] = 255 * image.clip(0, 1)
-        labels[start:start + chunk] = pattern % CLASSES
-    return Images(torch.from_numpy(pixels[:count]), torch.from_numpy(labels[:count]))
+
+def _chunk(patterns: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the pixels and labels of CHUNK images."""
+    shift, contrast, noise = 8, 0.15, 0.25
+    chosen = rng.integers(len(patterns), size=CHUNK)
+    shifts = rng.integers(-shift, shift + 1, size=(2, CHUNK, 1))
+    contrasts = contrast * rng.uniform(0.5, 1.5, (CHUNK, 1, 1, 1)).astype(np.float32)
+
+    rows, columns = (np.arange(32) + shifts) % 32
+    images = patterns[chosen]
+    images = np.take_along_axis(images, rows[:, None, :, None], axis=2)
+    images = np.take_along_axis(images, columns[:, None, None, :], axis=3)
+    images *= contrasts
+    images += 0.5 + noise * rng.standard_normal(images.shape, dtype=np.float32)
+    pixels = 255 * images.clip(0, 1)
+    return pixels.astype(np.uint8), chosen % CLASSES
 
 
 def scale(pixels: torch.Tensor) -> torch.Tensor:
@@ -114,5 +147,8 @@ def scale(pixels: torch.Tensor) -> torch.Tensor:
 def minibatches(images: Images, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield an epoch of full minibatches, (size, 3, 32, 32) scaled images and (size,) labels, in a random order."""
     order = torch.randperm(len(images.labels), generator=generator)
-    for chosen in order[:len(order) // size * size].split(100 * size):  # scaling many at a time is quicker
-        yield from zip(scale(images.pixels[chosen]).split(size), images.labels[chosen].split(size))
+    in_full_minibatches = order[:len(order) // size * size]
+    for chosen in in_full_minibatches.split(100 * size):  # scaling many at a time is quicker
+        inputs = scale(images.pixels[chosen])
+        labels = images.labels[chosen]
+        yield from zip(inputs.split(size), labels.split(size))

@@ -1,41 +1,45 @@
-"""The command line of the demo, and the options that its study has in common with it."""
+"""The command line of the demo."""
 import argparse
 from typing import Callable
 
 from util.data import TRAINING_IMAGES
+from util.network import TUTORIAL_DEPTH
 from util.training import MINIBATCH
 
 
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line; wrong usage ends it with exit code 2."""
-    parser = common_options("Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
+    parser = argparse.ArgumentParser(
+        description="Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
     add, rate = parser.add_argument, number(float, 1e-30, 1e30)
+    add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N",
+        help="passes through the training images (default: %(default)s)")
     add("-s", "--smoothing", type=number(int, 1, 10**6), metavar="N",
-        help="width in steps: of Gaussian smoothing, +-3 sigma; of means around an epoch; without it, 4 %% of the run")
+        help="width in steps: of Gaussian smoothing, +-3 sigma; of means around an epoch (default: 4 %% of the run)")
     add("-q", "--quiet", action="store_true", help="print nothing but warnings, and what torchvision says of the files")
-    add("--default-lr", type=rate, default=0.001, metavar="RATE", help="learning rate of the default training")
-    add("--preconditioned-lr", type=rate, default=0.001, metavar="RATE", help="and of the preconditioned one")
-    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N", help="of parameters and minibatches")
-    add("-o", "--output", default="loss.png", metavar="FILE", help="the figure, in the format that its ending says")
+    add("--depth", type=number(int, TUTORIAL_DEPTH, 1000), default=TUTORIAL_DEPTH, metavar="N",
+        help="weight layers; more than the tutorial's %(default)s add Linear(84, 84) with ReLU (default: %(default)s)")
+    add("--default-lr", type=rate, default=0.001, metavar="RATE",
+        help="learning rate of the default training (default: %(default)s)")
+    add("--preconditioned-lr", type=rate, default=0.001, metavar="RATE",
+        help="and of the preconditioned one (default: %(default)s)")
+    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+        help="of parameters and minibatches (default: %(default)s)")
+    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
+        help="train on the first N images only, for a quick look (default: %(default)s)")
+    add("--dataset", choices=["auto", "cifar10", "synthetic"], default="auto",
+        help="auto: CIFAR-10, or synthetic data if it cannot be had (default: %(default)s)")
+    add("--data-dir", default="data", metavar="DIR",
+        help="where CIFAR-10 is, or is downloaded to (default: %(default)s)")
+    add("-o", "--output", default="loss.png", metavar="FILE",
+        help="the figure, in the format that its ending says (default: %(default)s)")
     add("--save", metavar="FOLDER", help="also save all losses and results there, a file for each training")
+
     options = parser.parse_args()
     steps = options.epochs * (options.images // MINIBATCH)
     if options.smoothing and options.smoothing > steps:
         parser.error(f"argument -s/--smoothing: {options.smoothing} steps are more than the run's {steps}")
     return options
-
-
-def common_options(description: str) -> argparse.ArgumentParser:
-    """Return a parser of the options that the demo and the study have in common."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
-    add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N", help="passes through the training images")
-    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
-        help="train on the first N images only, for a quick look")
-    add("--dataset", choices=["auto", "cifar10", "synthetic"], default="auto",
-        help="auto: CIFAR-10, or synthetic data if it cannot be had")
-    add("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 is, or is downloaded to")
-    return parser
 
 
 def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:

@@ -1,11 +1,12 @@
 """Work done side by side, each task in a process of its own, none of which outlives this one."""
 from __future__ import annotations
 
+import collections
 import os
 import signal
 import sys
 import threading
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import Process, connection, get_context, parent_process
 from typing import Any, Callable, Iterator, Sequence
 
 import torch
@@ -22,30 +23,39 @@ def run_parallel(function: Callable[[Any], Any], tasks: Sequence[Any], processes
     All must be picklable. This process must not have started threads that compute, which a forked one could not use.
     If a process ends without a result, all others are ended, too, and a `Failure` is raised.
     """
-    context = get_context(START_METHOD)
-    waiting, working = list(tasks)[::-1], {}
+    waiting = collections.deque(tasks)
+    working = {}  # each worker and its task, by the pipe that will bring the result
     try:
         while waiting or working:
             while waiting and len(working) < processes:
-                task = waiting.pop()
-                result, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=_work, args=(function, task, sender), daemon=True)
-                worker.start()
-                sender.close()  # the worker's copy is now the only one, so that the pipe ends with it
-                working[result] = task, worker
-            for result in connection.wait(list(working)):
-                task, worker = working.pop(result)
-                try:
-                    content = result.recv()
-                except EOFError:
-                    worker.join()
-                    if worker.exitcode == -signal.SIGPIPE:  # nobody reads the output any more
-                        signal.raise_signal(signal.SIGPIPE)
-                    raise Failure(f"the process for {task} ended with exit code {worker.exitcode}") from None
-                yield task, content
+                task = waiting.popleft()
+                pipe, worker = _start(function, task)
+                working[pipe] = worker, task
+            for pipe in connection.wait(list(working)):
+                worker, task = working.pop(pipe)
+                yield task, _receive(pipe, worker, task)
     finally:
-        for _, worker in working.values():
+        for worker, _ in working.values():
             worker.kill()
+
+
+def _start(function: Callable[[Any], Any], task: Any) -> tuple[connection.Connection, Process]:
+    context = get_context(START_METHOD)
+    receiver, sender = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(function, task, sender), daemon=True)
+    worker.start()
+    sender.close()  # the worker's copy is now the only one, so that the pipe ends with it
+    return receiver, worker
+
+
+def _receive(pipe: connection.Connection, worker: Process, task: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        worker.join()
+    if worker.exitcode == -signal.SIGPIPE:  # nobody reads the output any more
+        signal.raise_signal(signal.SIGPIPE)
+    raise Failure(f"the process for {task} ended with exit code {worker.exitcode}")
 
 
 def _work(function: Callable[[Any], Any], task: Any, sender: connection.Connection) -> None:

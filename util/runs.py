@@ -1,4 +1,7 @@
-"""Finished trainings, and how files come into being: whole or not at all."""
+"""Trainings, what comes of them, and how files come into being: whole or not at all."""
+from __future__ import annotations
+
+import math
 import os
 import shutil
 from typing import BinaryIO, Callable, NamedTuple
@@ -9,7 +12,18 @@ from util.failure import Failure
 
 
 class Training(NamedTuple):
-    """Everything that determines a training."""
+    """A method by its name, the function that trains by it (see `util.default_train`), and its learning rate."""
+
+    method: str
+    train: Callable[..., np.ndarray]
+    learning_rate: float
+
+    def __str__(self) -> str:
+        return f"{self.method}, learning rate {self.learning_rate}"
+
+
+class Run(NamedTuple):
+    """A finished training: everything that determines it, and its results."""
 
     method: str
     learning_rate: float
@@ -17,31 +31,21 @@ class Training(NamedTuple):
     dataset: str
     images: int
     epochs: int
-    decay: bool = False  # whether the learning rate falls linearly to zero
-
-    def __str__(self) -> str:
-        return f"{self.method}{'-decay' if self.decay else ''}={self.learning_rate:g}_seed_{self.seed}"
-
-
-class Run(NamedTuple):
-    """A finished training."""
-
-    training: Training
+    depth: int
     losses: np.ndarray  # (steps,) float32: the cross-entropy in nats before each step, up to one that is not finite
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1
-    scales: np.ndarray = np.empty(0)  # (epochs + 1, 3, tensors) of `util.study.methods.measure_scales`, in the study
 
     @property
     def diverged(self) -> bool:
         """Whether the last training loss, or the test loss, is not finite."""
-        return not np.isfinite([self.losses[-1], self.test_loss]).all()
+        return not (math.isfinite(self.losses[-1]) and math.isfinite(self.test_loss))
 
 
 def save_run(run: Run, folder: str) -> None:
     """Write METHOD=RATE_seed_N.npz, an array for each setting and result, which `numpy.load` reads without pickle."""
-    arrays = {**run.training._asdict(), **dict(zip(run._fields[1:], run[1:]))}
-    write_whole(os.path.join(folder, f"{run.training}.npz"), lambda file: np.savez(file, **arrays))
+    name = f"{run.method}={run.learning_rate}_seed_{run.seed}.npz"
+    write_whole(os.path.join(folder, name), lambda file: np.savez(file, **run._asdict()))
 
 
 def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
@@ -66,3 +70,9 @@ def check_writable(path: str) -> None:
         raise Failure(f"'{path}' is not a regular file that can be written")
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
         raise Failure(f"cannot write '{path}': '{folder}' is no folder that can be written to")
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, unless it is there, into which `write_whole` can write files; a `Failure` or OSError if not."""
+    os.makedirs(path, exist_ok=True)
+    check_writable(os.path.join(path, "any file"))

@@ -24,7 +24,17 @@ passes a gradient on (a ReLU passes none where it is zero; a max pool passes eac
     Var(dL/dweight_l) = G_l m_{l-1} / C_l                       a convolution's sums over its positions, as G does
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2, by biases,
-correlated positions and max pools. README.md names the limits.
+correlated positions and max pools. What they assume:
+
+    everywhere                  weights and biases are independent, of zero mean and symmetric; the gradient at the
+                                output has independent entries of zero mean and unit variance; it is one sample's
+    convolutions                the second moment m_l is the same at all positions
+    an activation on the input  the input is symmetric (ReLU) or normal, with one correlation (max pool)
+    max pools                   pre-activations are normal, with the same correlation of all positions of a channel, and
+                                what feeds the position that a pool picks is not larger than elsewhere
+
+Without max pools, m_l, pi_l and the gradients do not depend on c_l, and are exact at any width. README.md says how far
+the last line holds.
 """
 from __future__ import annotations
 
@@ -36,7 +46,7 @@ import torch
 from scipy.special import ndtr
 from torch import nn
 
-from util.chain import Layer, take_apart
+from util.chain import Activation, Chain, Layer, take_apart
 
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 LIMIT = 9.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-19
@@ -51,6 +61,13 @@ class LayerStatistics(NamedTuple):
     bias_std: float  # 0 if there is no bias
     weight_gradient_std: float
     bias_gradient_std: float  # also if there is no bias
+
+
+class Variances(NamedTuple):
+    """Of a layer's parameters."""
+
+    weight: float  # sigma_l^2
+    bias: float  # beta_l^2, 0 if there is no bias
 
 
 class Moments(NamedTuple):
@@ -75,14 +92,17 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
     Returns one record per weight layer, in the order of the chain.
 
     Raises:
-        ValueError: for numbers out of range, and for networks and input shapes that the formulas do not cover.
+        ValueError: for numbers out of range, for networks and input shapes that the formulas do not cover, and for a
+            layer with a variance that is too small or too large for a float.
     """
     if not 0 <= bias_variance < 1:
         raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
 
-    def variance_preserving(layer: Layer, input_second_moment: float) -> tuple[float, float]:
-        beta_squared = 0.0 if layer.module.bias is None else bias_variance
-        return (1 - beta_squared) / (layer.fan_in * input_second_moment), beta_squared
+    def variance_preserving(layer: Layer, input_second_moment: float) -> Variances:
+        bias_share = 0.0 if layer.module.bias is None else bias_variance
+        weight_variance = (1 - bias_share) / (layer.fan_in * input_second_moment)
+        _check_positive(weight_variance, layer, "the variance of its weights")
+        return Variances(weight_variance, bias_share)
 
     return _propagate(net, input_shape, input_moments, variance_preserving)
 
@@ -91,71 +111,128 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                     input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
     """Compute the same records for random networks with the root mean squares of this network's parameters as they are.
 
-    Raises a ValueError for a layer whose weights are all zero, or whose prediction is too small or large for a float.
+    Raises a ValueError for a layer whose weights are all zero or not finite, too.
     """
-    def variances(layer: Layer, _: float) -> tuple[float, float]:
-        return tuple(0.0 if parameter is None else parameter.detach().double().square().mean().item()
-                     for parameter in (layer.module.weight, layer.module.bias))
+    def mean_squares(layer: Layer, _: float) -> Variances:
+        weight, bias = layer.module.weight, layer.module.bias
+        weight_variance = _mean_square(weight)
+        all_zero = not weight.any()
+        _check_positive(weight_variance, layer, "the variance of its weights", all_zero)
+        return Variances(weight_variance, 0.0 if bias is None else _mean_square(bias))
 
-    return _propagate(net, input_shape, input_moments, variances)
+    return _propagate(net, input_shape, input_moments, mean_squares)
+
+
+def _mean_square(parameter: nn.Parameter) -> float:
+    return parameter.detach().double().square().mean().item()
 
 
 def input_moments(images: torch.Tensor) -> tuple[float, float]:
-    """Measure the moments (m_0, c_0) of (N, C, H, W) images as they enter the network, floats with a mean of about 0.
+    """Measure the moments (m_0, c_0) that `predict` takes.
 
-    m_0 is the mean square, c_0 the mean product of horizontal or vertical neighbours in a channel.
+    Args:
+        images: (N, C, H, W) floats, scaled as they enter the network.
 
-    Raises a ValueError for a tensor of another shape or of integers, such as pixels that are not scaled yet.
+    Returns:
+        The mean square, and the mean product of two horizontal or vertical neighbours in a channel.
+
+    Raises:
+        ValueError: for another shape, or one without neighbours, and for integers, such as pixels not yet scaled.
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be floats of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}")
-    horizontal = images[..., 1:] * images[..., :-1]
-    vertical = images[..., 1:, :] * images[..., :-1, :]
-    products = horizontal.sum(dtype=torch.float64) + vertical.sum(dtype=torch.float64)
-    pairs = horizontal.numel() + vertical.numel()
-    return images.square().mean(dtype=torch.float64).item(), products.item() / pairs
+    squares = products = 0.0
+    pairs = 0
+    for part in images.detach().split(100):
+        part = part.double()
+        horizontal = part[..., 1:] * part[..., :-1]
+        vertical = part[..., 1:, :] * part[..., :-1, :]
+        squares += part.square().sum().item()
+        products += horizontal.sum().item() + vertical.sum().item()
+        pairs += horizontal.numel() + vertical.numel()
+    if pairs == 0:
+        raise ValueError(f"images must have neighbouring positions, but are of shape {tuple(images.shape)}")
+    return squares / images.numel(), products / pairs
 
 
 def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tuple[float, float],
-               variances: Callable[[Layer, float], tuple[float, float]]) -> list[LayerStatistics]:
+               variances: Callable[[Layer, float], Variances]) -> list[LayerStatistics]:
     """Follow the signal from input to output, and the gradient back; `variances` takes a layer and m_{l-1}."""
     second, cross = input_moments
     if not (0 < second < math.inf and 0 <= cross <= second):
         raise ValueError(f"input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are {tuple(input_moments)}")
-    (source, *layers), outputs = take_apart(net, input_shape)
+    chain = take_apart(net, input_shape)
+    signals = _propagate_signal(chain, second, cross, variances)
+    return _propagate_gradient(chain, signals)
 
-    moments = block_moments(cross / second, source.pool_size, source.rectified)
-    second, cross = second * moments.second, second * moments.cross
-    signal = []  # for each layer sigma_l^2, beta_l^2, m_{l-1}, pi_l
-    for layer in layers:
-        weight_variance, bias_variance = variances(layer, second)
+
+class Signal(NamedTuple):
+    """What a layer receives, what it makes of that, and what its activation will do with the gradient."""
+
+    input_second_moment: float  # m_{l-1}
+    variances: Variances
+    pass_probability: float  # pi_l
+
+
+def _propagate_signal(chain: Chain, second: float, cross: float,
+                      variances: Callable[[Layer, float], Variances]) -> list[Signal]:
+    moments = _activate(second, cross, chain.input_activation)
+    signals = []
+    for layer in chain.layers:
+        _check_positive(moments.second, layer, "the second moment of its input")
+        weight_variance, bias_variance = variances(layer, moments.second)
         gain = layer.fan_in * weight_variance
-        variance = gain * second + bias_variance
-        if weight_variance == 0:
-            raise ValueError(f"cannot predict layer '{layer.name}': its weights are all zero")
-        check_positive(layer, "the variance of its pre-activations", variance)
-        moments = block_moments((gain * cross + bias_variance) / variance, layer.pool_size, layer.rectified)
-        signal.append((weight_variance, bias_variance, second, moments.pass_probability))
-        second, cross = variance * moments.second, variance * moments.cross
+        variance = gain * moments.second + bias_variance
+        covariance = gain * moments.cross + bias_variance
+        _check_positive(variance, layer, "the variance of its pre-activations")
+        output = _activate(variance, covariance, layer.activation)
+        signals.append(Signal(moments.second, Variances(weight_variance, bias_variance), output.pass_probability))
+        moments = output
+    return signals
 
+
+def _activate(variance: float, covariance: float, activation: Activation) -> Moments:
+    """Compute the moments behind an activation from those of what enters it, the covariance being of two positions.
+
+    This relies on positive homogeneity, f(s z) = s f(z) for s > 0: unit variance says all. A tanh would not fit.
+    """
+    unit = block_moments(covariance / variance, activation.pool_size, activation.rectified)
+    return Moments(variance * unit.second, variance * unit.cross, unit.pass_probability)
+
+
+def _propagate_gradient(chain: Chain, signals: list[Signal]) -> list[LayerStatistics]:
     statistics = []
-    squared_norm = float(outputs)
-    for layer, (weight_variance, bias_variance, second, pass_probability) in zip(layers[::-1], signal[::-1]):
-        squared_norm *= pass_probability
-        per_channel = squared_norm / layer.module.weight.shape[0]
-        check_positive(layer, "the variance of its weights' gradient", per_channel * second)
-        check_positive(layer, "the variance of its biases' gradient", per_channel)
-        statistics.append(LayerStatistics(layer.name, *map(math.sqrt, (
-            weight_variance, bias_variance, per_channel * second, per_channel))))
-        squared_norm *= weight_variance * layer.fan_in
-    return statistics[::-1]
+    squared_norm = float(chain.outputs)
+    for layer, signal in zip(reversed(chain.layers), reversed(signals)):
+        squared_norm *= signal.pass_probability  # now G_l
+        bias_gradient_variance = squared_norm / layer.module.weight.shape[0]
+        weight_gradient_variance = bias_gradient_variance * signal.input_second_moment
+        _check_positive(bias_gradient_variance, layer, "the variance of its biases' gradient")
+        _check_positive(weight_gradient_variance, layer, "the variance of its weights' gradient")
+        statistics.append(LayerStatistics(
+            name=layer.name,
+            weight_std=math.sqrt(signal.variances.weight),
+            bias_std=math.sqrt(signal.variances.bias),
+            weight_gradient_std=math.sqrt(weight_gradient_variance),
+            bias_gradient_std=math.sqrt(bias_gradient_variance)))
+        squared_norm *= signal.variances.weight * layer.fan_in
+    statistics.reverse()
+    return statistics
 
 
-def check_positive(layer: Layer, quantity: str, value: float) -> None:
-    """Raise a ValueError unless a prediction is positive and finite; since no weights are zero, 0 is an underflow."""
-    if not 0 < value < math.inf:
-        size = "small" if value == 0 else "large"
-        raise ValueError(f"cannot predict layer '{layer.name}': {quantity} is too {size} for a float")
+def _check_positive(value: float, layer: Layer, quantity: str, all_zero: bool = False) -> None:
+    """Raise a ValueError unless a value is positive and finite; if it is 0, but nothing was, it is an underflow."""
+    if 0 < value < math.inf:
+        return
+    if all_zero:
+        problem = "zero, since its weights are all zero"
+    elif value == 0:
+        problem = "too small for a float"
+    elif value == math.inf:
+        problem = "infinite or too large for a float"
+    else:
+        problem = "not a number"
+    raise ValueError(f"cannot predict layer '{layer.name}': {quantity} is {problem}")
 
 
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
@@ -163,7 +240,8 @@ def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[flo
     stds = {}
     for layer in statistics:
         module = net.get_submodule(layer.name)
-        stds.update({module.weight: layer.weight_gradient_std, module.bias: layer.bias_gradient_std})
+        stds[module.weight] = layer.weight_gradient_std
+        stds[module.bias] = layer.bias_gradient_std
     return [stds[parameter] for parameter in net.parameters()]
 
 
@@ -190,5 +268,5 @@ def block_moments(rho: float, pool_size: int, rectified: bool) -> Moments:
     weights = density * NODE_WEIGHTS * (LIMIT - start) / 2
     z = math.sqrt(rho) * u + width * t
     zeroth, first, second = (u_weights * (weights * z**power).sum(axis=1, keepdims=True) for power in range(3))
-    cross = (first**2 / u_weights).sum()
-    return Moments(float(second.sum()), float(cross), float(zeroth.sum()))
+    cross = first**2 / u_weights
+    return Moments(float(second.sum()), float(cross.sum()), float(zeroth.sum()))

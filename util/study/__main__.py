@@ -1,114 +1,144 @@
-"""Train every method that is named, at every learning rate and with every seed, and report.
+"""Train every method that is named, at every learning rate and depth and with every seed, and report.
 
-    python3 -m util.study FOLDER [METHOD[=RATE[,RATE...]] ...] [options]      # --help lists them
+    python3 -m util.study FILE [METHOD[=RATE[,RATE...]] ...] [options]      # --help lists them
 
-FOLDER keeps a file for each training. What it holds is not trained again, so that an interrupted study goes on when the
-same command is given once more, and several machines can share it. Without any method, it only reports.
+FILE keeps a row for each finished training. What it holds is not trained again, so that an interrupted study goes on
+when the same command is given once more, and two may work on one file. Without any method, it only reports.
 """
 from __future__ import annotations
 
 import time
-import zipfile
 from argparse import Namespace
 from functools import partial
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from util.curves import final_loss
-from util.data import DataSet, load
+from util.data import TRAINING_IMAGES, DataSet, load
 from util.failure import Failure, plain_endings
-from util.network import Net
+from util.network import TUTORIAL_DEPTH, Net
 from util.parallel import run_parallel
-from util.runs import Run, Training, save_run
-from util.study.methods import METHODS, measure_scales
-from util.study.options import parse_options
+from util.signal_propagation import LayerStatistics, predict_current
+from util.study.methods import METHODS, measure
+from util.study.options import DEFAULT_REFERENCE, parse_options
 from util.study.pictures import draw_all
 from util.study.report import tables
+from util.study.results import Run, Training, append, check_settings, create, read_runs, reduce_losses, rounded
 from util.study.statistics import Results
 from util.training import MINIBATCH, evaluate, train
 
 
 def main() -> None:
-    """Train what the folder lacks, then report."""
+    """Train what the file lacks, then report."""
     options = parse_options()
+    runs = read_runs(options.file)
+    complete_settings(options, runs)
+    check_reference(options, runs)
+    if options.methods:
+        train_missing(options, runs)
+        runs = read_runs(options.file)
+    elif not runs:
+        raise Failure(f"'{options.file}' holds no results, and no method is named")
+    results = Results(runs)
+    method, rate = options.reference
+    if options.reference != DEFAULT_REFERENCE and not results.references(method, rate):
+        raise Failure(f"--reference: '{options.file}' has no training of it that did not diverge")
+    print(*tables(results, method, rate), sep="\n\n", flush=True)
+    if options.pictures:
+        draw_all(results, method, rate, options.pictures)
+
+
+def complete_settings(options: Namespace, runs: list[Run]) -> None:
+    """Take what was not given from the file's first row, and refuse what is given otherwise."""
+    defaults = Training("default", 0.001, False, TUTORIAL_DEPTH, 0, "auto", TRAINING_IMAGES, 2)
+    settings = runs[0].training if runs else defaults
+    for name in "dataset", "images", "epochs":
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(settings, name))
+    if runs and options.dataset == "auto":
+        options.dataset = settings.dataset
+    if runs:
+        check_settings(f"{options.file}:2", settings, options.dataset, options.images, options.epochs)
+
+
+def check_reference(options: Namespace, runs: list[Run]) -> None:
+    """Find out before the work whether the reference is among what is or will be trained."""
+    method, rate = options.reference
+    pairs = {(run.training.method, run.training.learning_rate) for run in runs} | set(options.methods)
+    found = any(method == name and rate in (None, other) for name, other in pairs)
+    if options.reference != DEFAULT_REFERENCE and not found:
+        raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
+
+
+def train_missing(options: Namespace, runs: list[Run]) -> None:
+    """Train side by side what the runs lack, append each training when it is finished, and say what came out."""
+    held = {run.training for run in runs}
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
-    folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    held = {str(run.training) for run in load_runs(folder, options)}
-    wanted = [Training(method, rate, seed, options.dataset, options.images, options.epochs, options.decay)
-              for seed, (method, rate) in product(options.seeds, options.methods)]
-    missing = [training for training in wanted if str(training) not in held]
-    if missing:
-        data = load(options.dataset, options.data_dir, options.images)
-        options.dataset = data.name
-        load_runs(folder, options)  # before the work, to refuse other data
-        train_all(data, missing, folder, options.jobs)
-    results = Results(load_runs(folder, options))
-    print("", *tables(results, options.reference), sep="\n\n", flush=True)
-    draw_all(results, options.reference, folder)
-
-
-def load_runs(folder: Path, options: Namespace) -> list[Run]:
-    """Read all trainings of a folder; a `Failure` names one that cannot be read or differs in settings."""
-    runs = []
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            with path.open("rb") as stream, np.load(stream) as file:
-                values = {name: array if array.ndim else array.item() for name, array in file.items()}
-            runs.append(Run(Training(*map(values.pop, Training._fields)), **values))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise Failure(f"'{path}' cannot be read as a training ({error}); move it away") from error
-        training, first = runs[-1].training, runs[0].training
-        expected = first._replace(images=options.images, epochs=options.epochs) if options.methods else first
-        if (path.stem != str(training) or training[3:6] != expected[3:6]  # dataset, images, epochs
-                or options.dataset not in ("auto", training.dataset)):
-            raise Failure(f"'{path}' has other settings: {training!r}")
-    return runs
-
-
-def train_all(data: DataSet, trainings: list[Training], folder: Path, jobs: int) -> None:
-    """Train side by side, save each training when it is finished, and say what came out."""
+    if options.dataset != "auto" and held >= set(wanted(options, options.dataset)):
+        return
+    data = load(options.dataset, options.data_dir, options.images)
+    missing = [training for training in wanted(options, data.name) if training not in held]
+    create(options.file)
     start = time.monotonic()
-    trainings = [training._replace(dataset=data.name) for training in trainings]
-    for done, (training, run) in enumerate(run_parallel(partial(perform, data), trainings, jobs), start=1):
-        save_run(run, str(folder))
-        left = len(trainings) - done
+    for done, (training, run) in enumerate(run_parallel(partial(perform, data), missing, options.jobs), start=1):
+        append(run, options.file)
+        left = len(missing) - done
         minutes = (time.monotonic() - start) / done * left / 60
-        print(f"{training}: training loss {final_loss(run.losses):.3f}, test loss {run.test_loss:.3f}, "
-              f"accuracy {run.test_accuracy:.1%}; {left} left, about {minutes:.0f} min", flush=True)
+        print(f"{training}: {describe(run)}; {left} left, about {minutes:.0f} min", flush=True)
+
+
+def describe(run: Run) -> str:
+    """Say what came out of a training."""
+    loss = final_loss(np.array(run.losses))
+    return f"training loss {loss:.3f}, test loss {run.test_loss:.3f}, accuracy {run.test_accuracy:.1%}"
+
+
+def wanted(options: Namespace, dataset: str) -> list[Training]:
+    """Return the trainings that the command line names."""
+    return [Training(method, rate, options.decay, depth, seed, dataset, options.images, options.epochs)
+            for depth, seed, (method, rate) in product(options.depths, options.seeds, options.methods)]
 
 
 def perform(data: DataSet, training: Training) -> Run:
-    """Train and test one network, in a process of its own; measure its scales before training and after each epoch."""
+    """Train and test one network, in a process of its own; measure the growth of the tutorial's five layers."""
     method = METHODS[training.method]
     torch.manual_seed(training.seed)
-    net = Net()
+    net = Net(training.depth)
     statistics = method.initialize(net, data.training)
     optimizer = method.optimizer(net.parameters(), lr=training.learning_rate)
     method.precondition(optimizer, net, statistics, data.training, training.seed)
-    steps_per_epoch = training.images // MINIBATCH
+    steps = training.epochs * (training.images // MINIBATCH)
     if training.decay:
-        let_decay(optimizer, training.epochs * steps_per_epoch)
+        let_decay(optimizer, steps)
 
-    scales = [measure_scales(net, data.training, training.seed)]
-    steps = count(start=1)
-
-    def measure_after_each_epoch(*_: object) -> None:
-        if next(steps) % steps_per_epoch == 0:
-            scales.append(measure_scales(net, data.training, training.seed))
-
-    optimizer.register_step_post_hook(measure_after_each_epoch)
+    before = measure_and_predict(net, data, training.seed)
     losses = train(net, data.training, optimizer, training.epochs, training.seed, report=lambda line: None)
-    return Run(training, losses, *evaluate(net, data.test), np.array(scales))
+    test_loss, test_accuracy = evaluate(net, data.test)
+    run = Run(training, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, steps))
+    if training.depth > TUTORIAL_DEPTH or run.diverged:
+        return run
+    after = measure_and_predict(net, data, training.seed)
+    growth = [rounded(layers.tolist()) for layers in after / before]
+    return run._replace(weight_growth=growth[0], measured_gradient_growth=growth[1],
+                        predicted_gradient_growth=growth[2])
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
     """Let the learning rate fall linearly to zero over so many steps."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     optimizer.register_step_post_hook(lambda *_: scheduler.step())
+
+
+def measure_and_predict(net: Net, data: DataSet, seed: int) -> np.ndarray:
+    """Return (3, layers) root mean squares: of weights, and of the gradients by them, measured and by the theory."""
+    measured = measure(net, data.training, seed)
+    predicted = predict_current(net)
+    return np.array([[layer.weight_std for layer in measured],
+                     [layer.weight_gradient_std for layer in measured],
+                     [layer.weight_gradient_std for layer in predicted]])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from util.data import Images, scale
-from util.signal_propagation import LayerStatistics, gradient_stds, input_moments, predict, predict_current
+from util.signal_propagation import LayerStatistics, input_moments, predict, predict_current
 from util.static_preconditioned_train import initialize, precondition
 from util.training import FUSED, MINIBATCH
 
@@ -102,10 +102,17 @@ def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
         # Since these are independent, the squares of the images' gradients add up, on average, when the gradients do.
         gradients = torch.autograd.grad(outputs, parameters, at_output)
         squares += [gradient.square().mean().item() for gradient in gradients]
-    gradients = dict(zip(parameters, np.sqrt(squares / len(chosen)).tolist()))
-    return [LayerStatistics(name, _root_mean_square(module.weight), _root_mean_square(module.bias),
-                            gradients[module.weight], gradients[module.bias])
-            for name, module in net.named_children() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    gradient_stds = dict(zip(parameters, np.sqrt(squares / len(chosen)).tolist()))
+    layers = []
+    for name, module in net.named_children():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            layers.append(LayerStatistics(
+                name=name,
+                weight_std=_root_mean_square(module.weight),
+                bias_std=_root_mean_square(module.bias),
+                weight_gradient_std=gradient_stds[module.weight],
+                bias_gradient_std=gradient_stds[module.bias]))
+    return layers
 
 
 def measure_nonzero(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
@@ -113,13 +120,6 @@ def measure_nonzero(net: nn.Module, images: Images, seed: int) -> list[LayerStat
     return [layer._replace(weight_gradient_std=layer.weight_gradient_std or 1.0,
                            bias_gradient_std=layer.bias_gradient_std or 1.0)
             for layer in measure(net, images, seed)]
-
-
-def measure_scales(net: nn.Module, images: Images, seed: int) -> np.ndarray:
-    """Return (3, tensors) root mean squares: of parameters, and of gradients, measured and by the theory."""
-    measured = measure(net, images, seed)
-    parameters = [std for layer in measured for std in (layer.weight_std, layer.bias_std)]
-    return np.array([parameters, gradient_stds(net, measured), gradient_stds(net, predict_current(net))])
 
 
 def _root_mean_square(parameter: torch.Tensor) -> float:

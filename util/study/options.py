@@ -3,26 +3,53 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
-from util.options import common_options, number
+from util.data import TRAINING_IMAGES
+from util.network import TUTORIAL_DEPTH
+from util.options import number
 from util.study.methods import METHODS
+from util.training import MINIBATCH
+
+SEED = number(int, 0, 2**32 - 1)
+RATE = number(float, 1e-30, 1e30)
+DEPTH = number(int, TUTORIAL_DEPTH, 1000)
+DEFAULT_REFERENCE = ("default", None)
 
 
 def parse_options() -> argparse.Namespace:
-    """Parse this process's command line; `methods` is a list of (method, learning rate), `seeds` a range."""
-    parser = common_options("Compare methods, learning rates and seeds; see util/study/README.md.")
-    parser.prog = "python3 -m util.study"
+    """Parse this process's command line.
+
+    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `depths` a list, and
+    `reference` a method with a learning rate or None. What is None was not given, and is the file's.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python3 -m util.study", description="Compare methods, learning rates, depths and seeds; see "
+        "util/study/README.md. Train what FILE lacks, then report all that it holds.")
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="of the trainings' files, of which those that it holds are not trained again")
-    add("methods", nargs="*", type=_method, metavar="METHOD[=RATE[,RATE...]]",
+    add("file", metavar="FILE", type=Path, help="CSV file of results, a row for each finished training")
+    add("methods", nargs="*", type=methods, metavar="METHOD[=RATE[,RATE...]]",
         help=f"what to train, at 0.001 if no learning rate is named: {', '.join(METHODS)}; nothing: only report")
-    add("--seeds", type=_seeds, default="0:1", metavar="FIRST:END", help="range of seeds, without END")
+    add("--seeds", type=seeds, default=range(0, 1), metavar="FIRST:END", help="range of seeds, without END "
+        "(default: 0:1)")
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
-    add("--jobs", type=number(int, 1, 10**6), default=available_cores(), metavar="N", help="trainings at a time")
-    add("--reference", default="default", metavar="METHOD[=RATE]", help="what to subtract; METHOD: at its best rate",
-        type=lambda text: "{}={:g}".format(*_method(text)[0]) if "=" in text else _method(text)[0][0])
+    add("--depth", type=depths, default=[TUTORIAL_DEPTH], dest="depths", metavar="N[,N...]",
+        help=f"numbers of weight layers, at least {TUTORIAL_DEPTH} (default: {TUTORIAL_DEPTH})")
+    add("--reference", type=reference, default=DEFAULT_REFERENCE, metavar="METHOD[=RATE]",
+        help="what to subtract, without a rate at its best one (default: default)")
+    add("--pictures", type=Path, metavar="FOLDER", help="draw the pictures into this folder")
+    add("-e", "--epochs", type=number(int, 1, 10**6), metavar="N",
+        help="passes through the training images (default: the file's, or 2)")
+    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), metavar="N",
+        help=f"train on the first N images only (default: the file's, or {TRAINING_IMAGES})")
+    add("--dataset", choices=["auto", "cifar10", "synthetic"],
+        help="auto: CIFAR-10, or synthetic data if it cannot be had (default: the file's, or auto)")
+    add("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 is, or is downloaded to (default: data)")
+    add("--jobs", type=number(int, 1, 10**6), default=available_cores(), metavar="N",
+        help="trainings at a time (default: %(default)s, the cores that this process may use)")
     options = parser.parse_intermixed_args()
-    options.methods = list(dict.fromkeys(pair for pairs in options.methods for pair in pairs))
+    pairs = [pair for rates in options.methods for pair in rates]
+    options.methods = list(dict.fromkeys(pairs))
     return options
 
 
@@ -33,16 +60,37 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _method(text: str) -> list[tuple[str, float]]:
+def methods(text: str) -> list[tuple[str, float]]:
+    """Parse METHOD[=RATE[,RATE...]]."""
     method, _, rates = text.partition("=")
+    check_method(method)
+    return [(method, RATE(rate)) for rate in (rates or "0.001").split(",")]
+
+
+def reference(text: str) -> tuple[str, float | None]:
+    """Parse METHOD[=RATE]."""
+    method, _, rate = text.partition("=")
+    check_method(method)
+    return method, RATE(rate) if rate else None
+
+
+def check_method(method: str) -> None:
+    """Raise argparse's error for an unknown method."""
     if method not in METHODS:
         raise argparse.ArgumentTypeError(f"there is no method '{method}', only {', '.join(METHODS)}")
-    return [(method, number(float, 1e-30, 1e30)(rate)) for rate in (rates or "0.001").split(",")]
 
 
-def _seeds(text: str) -> range:
-    first, _, end = text.partition(":")
-    seeds = range(number(int, 0, 2**32 - 1)(first), number(int, 0, 2**32)(end))
-    if not seeds:
+def depths(text: str) -> list[int]:
+    """Parse N[,N...]."""
+    return [DEPTH(depth) for depth in text.split(",")]
+
+
+def seeds(text: str) -> range:
+    """Parse FIRST:END."""
+    first, colon, end = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range FIRST:END")
+    start, stop = SEED(first), number(int, 0, 2**32)(end)
+    if stop <= start:
         raise argparse.ArgumentTypeError(f"the range {text} is empty")
-    return seeds
+    return range(start, stop)

@@ -1,116 +1,310 @@
-"""The study's pictures, of which that of the theory's scales needs no training."""
+"""The study's pictures; a panel without data is not drawn, nor a picture without any."""
+from __future__ import annotations
+
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import nn
+from matplotlib.lines import Line2D
 
 from util.curves import smooth
-from util.network import Net
+from util.network import TUTORIAL_DEPTH, Net
 from util.plot import save_figure
-from util.signal_propagation import predict, predict_current
 from util.study.methods import METHODS
-from util.study.statistics import LAYERS, OUTCOMES, Contender, Results, interval
-from util.training import MINIBATCH
+from util.study.report import LAYERS
+from util.study.statistics import EARLY, PRIMARY, Contender, Results, interval
+from util.study.theory import INITIALIZATIONS, differences_left
 
-# Colours that the colour-blind can tell apart (Okabe and Ito, without yellow); markers and dashes tell the rest.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = {method: dict(color=COLOURS[i % 7], linestyle=("-", "--")[i // 7 % 2], marker="osD^vP*Xph<>"[i % 12], markersize=5)
-          for i, method in enumerate(METHODS)}
-SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
-INITIALIZATIONS = {  # the variances of weights and of biases, from fan-in and fan-out
-    "PyTorch": lambda fan_in, fan_out: (1 / (3 * fan_in), 1 / (3 * fan_in)),
-    "Glorot": lambda fan_in, fan_out: (2 / (fan_in + fan_out), 0),
-    "He, fan-in": lambda fan_in, fan_out: (2 / fan_in, 0),
-    "He, fan-out": lambda fan_in, fan_out: (2 / fan_out, 0),
+# Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
+PYTORCH, HE, PRESERVING, ZERO_BIAS, HALF_BIAS, OTHER = "black", "#009E73", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7"
+STYLES: dict[str, dict[str, Any]] = {
+    "default": dict(color=PYTORCH, linestyle="-", marker="o"),
+    "he": dict(color=HE, linestyle="-", marker="v"),
+    "initialization-only": dict(color=PRESERVING, linestyle="-", marker="s"),
+    "initialization-zero-bias": dict(color=ZERO_BIAS, linestyle="-", marker="D"),
+    "initialization-half-bias": dict(color=HALF_BIAS, linestyle="-", marker="^"),
+    "preconditioned": dict(color=PRESERVING, linestyle="--", marker="s"),
+    "preconditioned-zero-bias": dict(color=ZERO_BIAS, linestyle="--", marker="D"),
+    "preconditioned-half-bias": dict(color=HALF_BIAS, linestyle="--", marker="^"),
+    "preconditioner-only": dict(color=PYTORCH, linestyle="--", marker="o"),
+    "preconditioned-images": dict(color=OTHER, linestyle="--", marker="P"),
+    "dynamic": dict(color=OTHER, linestyle="-.", marker="X"),
+    "measured": dict(color=OTHER, linestyle=":", marker="h"),
+    "adam": dict(color=PYTORCH, linestyle=":", marker="x"),
+    "initialization-adam": dict(color=PRESERVING, linestyle=":", marker="+"),
 }
+THEORY_COLOURS = {"PyTorch": PYTORCH, "Glorot": OTHER, "He": HE, "variance-preserving": PRESERVING,
+                  "the same, zero bias": ZERO_BIAS, "the same, half bias": HALF_BIAS}
+SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
+SGD_METHODS = [method for method in METHODS if not method.endswith("adam")]
+GUESSING = math.log(10)  # nats, with ten classes
+DEEP = 40  # weight layers, of the deep network in the picture of scales
+GROWTH_METHODS = ("default", "he", "initialization-only", "preconditioned", "dynamic", "measured")
 
 
-def draw_all(results: Results, reference: str, folder: Path) -> None:
-    """Draw every picture into a folder."""
-    with matplotlib.style.context("default"):
-        for draw in scales, curves, learning_rates, differences, growth:
-            figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
-            draw(figure, results, reference)
-            lines = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels())}
-            figure.legend(lines.values(), lines, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
-            save_figure(figure, str(folder / f"{draw.__name__}.png"))
+def draw_all(results: Results, method: str, rate: float | None, folder: Path) -> None:
+    """Write all pictures into a folder; `method` and `rate` are the reference, None being its best rate."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.style.context("default"):  # not the user's
+        figures = {
+            "depth": depth(results, SGD_METHODS),
+            "depth_all": depth(results, list(METHODS)),
+            "scales": scales(),
+            "learning_rates": learning_rates(results),
+            "differences": differences(results, method, rate),
+            "curves": curves(results),
+            "growth": growth(results),
+        }
+        for name, figure in figures.items():
+            if figure is not None:
+                save_figure(figure, str(folder / f"{name}.png"))
 
 
-def scales(figure: Figure, results: Results, reference: str) -> None:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, whose size is in inches."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def add_legend(figure: Figure, columns: int) -> None:
+    """Put one legend for all panels below them."""
+    entries = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            entries.setdefault(label, handle)
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+
+
+def depth(results: Results, methods: list[str]) -> Figure | None:
+    """Draw what each method's training comes to at each depth, and below it what the theory says beforehand."""
+    depths = results.depths()
+    if len(depths) < 2:
+        return None
+    decay = any(contender.decay for contender in results.runs)
+    figure = new_figure(9, 10)
+    top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
+    for method in methods:
+        draw_final_losses(top, results, method, decay)
+    top.axhline(GUESSING, color="0.6", linewidth=6, zorder=0, label="guessing, ln 10")
+    title = f"training, {SCHEDULES[decay]}; a mark for each seed"
+    top.set(title=title, ylabel="training loss over the last tenth, nats")
+
+    middle.set(ylabel="gradient of\nthe first layer's weights", yscale="log", ylim=(1e-12, 10),
+               title="theory: does a gradient reach the first layer?")
+    bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-9, 1),
+               title="theory: can the last layer tell two inputs apart?")
+    between = sorted({*range(depths[0], depths[-1] + 1, 5), *depths})
+    for name in INITIALIZATIONS:
+        if name != "Glorot":
+            gradients, left = theory_by_depth(name, between)
+            style = dict(color=THEORY_COLOURS[name], linewidth=4 if name == "He" else 1.5)  # others may cover He's
+            middle.plot(between, gradients, label=f"theory: {name}", **style)
+            bottom.plot(between, left, **style)
+    bottom.set(xlabel="weight layers", xscale="log")
+    bottom.set_xticks(depths, [str(number) for number in depths])
+    bottom.minorticks_off()
+    add_legend(figure, columns=3)
+    return figure
+
+
+def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) -> None:
+    """Draw a method's final losses at its best rate: a line through the means, a mark for each seed."""
+    points = {}
+    for number in results.depths():
+        contender = results.best.get((method, decay, number))
+        if contender and not results.diverged(contender):
+            points[number] = results.outcomes(contender)[:, PRIMARY]
+    if points:
+        style = STYLES[method]
+        means = [losses.mean() for losses in points.values()]
+        axes.plot(list(points), means, color=style["color"], linestyle=style["linestyle"])
+        for number, losses in points.items():
+            axes.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="",
+                      markersize=4, fillstyle="none")
+        axes.plot([], [], markersize=5, fillstyle="none", label=method, **style)
+
+
+def theory_by_depth(name: str, depths: list[int]) -> tuple[list[float], list[float]]:
+    """Return the first layer's weights' gradient, and what is left of the difference between inputs, by depth."""
+    gradients, left = [], []
+    for number in depths:
+        net = Net(number)
+        statistics = INITIALIZATIONS[name](net)
+        gradients.append(statistics[0].weight_gradient_std)
+        left.append(differences_left(net, statistics)[-2])
+    return gradients, left
+
+
+def scales() -> Figure:
     """Draw signals and gradients along the tutorial's network and a deep one, by the theory, for white noise."""
-    widths = [512 if i % 2 else 64 for i in range(31)]
-    deep = nn.Sequential(*(module for pair in zip(widths, widths[1:]) for module in (nn.Linear(*pair), nn.ReLU())))
-    networks = {"the tutorial's network": (Net(), (3, 32, 32)), "30 layers, 64 and 512 wide in turn": (deep, (64,))}
-    for (top, bottom), (title, (net, shape)) in zip(figure.subplots(2, 2, sharex="col").T, networks.items()):
-        statistics = {"PyTorch": None, "variance-preserving": predict(net, shape)}  # in the order of the styles
-        for name, variances in INITIALIZATIONS.items():
-            for module in (module for module in net.modules() if hasattr(module, "weight")):
-                fans = module.weight[0].numel(), module.weight[:, 0].numel()
-                for parameter, variance in zip((module.weight, module.bias), variances(*fans)):
-                    nn.init.constant_(parameter, math.sqrt(variance))
-            statistics[name] = predict_current(net, shape)
-        for (name, layers), style in zip(statistics.items(), STYLES.values()):
-            x = range(1, len(layers) + 1)
-            top.plot(x, [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers], **style)
-            bottom.plot(x, [layer.weight_gradient_std for layer in layers], label=name, **style)
-        bottom.axhline(1, color="black", linewidth=2, label="preconditioned")
+    figure = new_figure(9, 6)
+    panels = figure.subplots(2, 2, sharex="col")
+    for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
+        for name, initialization in INITIALIZATIONS.items():
+            layers = initialization(Net(number))
+            place = range(1, number + 1)
+            signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers]
+            gradients = [layer.weight_gradient_std for layer in layers]
+            top.plot(place, signals, color=THEORY_COLOURS[name])
+            bottom.plot(place, gradients, color=THEORY_COLOURS[name], label=name)
+        bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
+        title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"
         top.set(title=title, ylabel="signal at the layer's input", yscale="log")
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
+    add_legend(figure, columns=4)
+    return figure
 
 
-def curves(figure: Figure, results: Results, reference: str) -> None:
-    """Draw each method's loss curve at its best learning rate, smoothed, on average over the seeds."""
-    for axes, (decay, title) in zip(figure.subplots(1, 2, sharey=True), SCHEDULES.items()):
-        for contender in results.best_of(decay):
-            runs = list(results.runs[contender].values())
-            losses = np.mean([smooth(run.losses, max(1, len(run.losses) // 25)) for run in runs], axis=0)
-            epochs = np.arange(len(losses)) / (runs[0].training.images // MINIBATCH)
-            axes.plot(epochs[::50], losses[::50], label=str(contender), **{**STYLES[contender.method], "marker": ""})
-        axes.set(title=title, xlabel="epoch", ylabel="training loss in nats, smoothed")
+def first_depth(results: Results) -> int:
+    """Return the least depth, of which pictures are drawn that are not about depth."""
+    return results.depths()[0]
 
 
-def learning_rates(figure: Figure, results: Results, reference: str) -> None:
-    """Draw final losses against learning rates, up to 0.5 above each line's best; lines are labelled at their ends."""
-    for axes, (decay, title) in zip(figure.subplots(1, 2, sharey=True), SCHEDULES.items()):
-        lines = {each.method: [pair for pair in results.rates_and_losses(each) if pair[1] < results.final[each] + 0.5]
-                 for each in results.best_of(decay)}
-        for place, (method, points) in enumerate(sorted(lines.items(), key=lambda line: line[1][-1][1])):
-            axes.plot(*zip(*points), **STYLES[method])
-            colour = STYLES[method]["color"]
-            axes.annotate(method, points[-1], (1.04, place / len(lines)), textcoords="axes fraction", size="small",
-                          color=colour, arrowprops=dict(arrowstyle="-", color=colour, lw=0.5, relpos=(0, 0.5)))
-        axes.set(title=title, xscale="log", xlabel="learning rate", ylabel="training loss over the last tenth, nats")
+def schedules_of(results: Results) -> list[bool]:
+    """Return the schedules of which there are trainings at the first depth."""
+    return sorted({decay for decay, number in results.settings() if number == first_depth(results)})
 
 
-def differences(figure: Figure, results: Results, reference: str) -> None:
-    """Draw a forest plot: paired differences of losses from the reference, with 95 % intervals."""
-    for axes, (decay, title) in zip(figure.subplots(1, 2, sharex=True), SCHEDULES.items()):
-        base = results.reference(reference, decay)
-        others = [contender for contender in results.best_of(decay) if contender != base]
-        for place, contender in enumerate(others):
-            values = results.differences(contender, base)
-            for row, outcome in enumerate((0, 2, 3) if len(values) > 1 else ()):
-                mean, half, _ = interval(values[:, outcome])
-                axes.errorbar(mean, place + 0.2 * row, xerr=half, fmt="os^"[row], color=COLOURS[row], capsize=3,
-                              label=OUTCOMES[outcome])
-        axes.axvline(0, color="black", linewidth=1)
-        axes.set(title=title, xlabel=f"minus {base}, nats" if base else "", ylim=(len(others), -0.5))
-        axes.set_yticks(range(len(others)), [f"{each.method}\n{each.learning_rate:g}" for each in others])
+def learning_rates(results: Results) -> Figure | None:
+    """Draw final losses against learning rates, a panel for each method, beside the default training in grey."""
+    number = first_depth(results)
+    lines = {}
+    for method in METHODS:
+        for decay in schedules_of(results):
+            points = rates_and_losses(results, (method, decay, number))
+            if len(points) > 1:
+                lines[method, decay] = points
+    methods = list(dict.fromkeys(method for method, _ in lines))
+    if not methods:
+        return None
+    columns = min(4, len(methods))
+    rows = math.ceil(len(methods) / columns)
+    figure = new_figure(2.6 * columns + 1, 2.4 * rows + 1)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    for method, axes in zip(methods, panels):
+        for decay in SCHEDULES:
+            style = dict(linestyle="--" if decay else "-", marker="s" if decay else "o", markersize=4)
+            if method != "default" and ("default", decay) in lines:
+                axes.plot(*zip(*lines["default", decay]), color="0.7", label=f"default, {SCHEDULES[decay]}", **style)
+            if (method, decay) in lines:
+                colour = "#D55E00" if decay else "#0072B2"
+                axes.plot(*zip(*lines[method, decay]), color=colour, label=SCHEDULES[decay], **style)
+        axes.set_title(method, fontsize="medium")
+        axes.set_xscale("log")
+    for axes in list(panels):
+        axes.remove()
+    for axes in figure.axes[-columns:]:
+        axes.set_xlabel("learning rate")
+    figure.supylabel("training loss over the last tenth, nats")
+    add_legend(figure, columns=2)
+    return figure
 
 
-def growth(figure: Figure, results: Results, reference: str) -> None:
-    """Draw how much the weights' gradients grew at the learning rate 0.001, measured against predicted."""
+def rates_and_losses(results: Results, group: tuple[str, bool, int]) -> list[tuple[float, float]]:
+    """Return learning rates with their losses, up to 0.5 above the best one."""
+    points = [(contender.learning_rate, results.tuning_loss(contender)) for contender in results.rates(group)]
+    best = min((loss for _, loss in points), default=math.inf)
+    return [(rate, loss) for rate, loss in points if loss < best + 0.5]
+
+
+def differences(results: Results, method: str, rate: float | None) -> Figure | None:
+    """Draw forest plots: paired differences from the reference, with 95 % intervals, the final ones at the left."""
+    rows = []
+    for reference in results.references(method, rate):
+        if reference.depth == first_depth(results):
+            intervals = intervals_of(results, reference)
+            if intervals:
+                rows.append((reference, intervals))
+    if not rows:
+        return None
+    heights = [len(intervals) for _, intervals in rows]
+    figure = new_figure(9, 0.35 * sum(heights) + 1.2 * len(rows))
+    panels = figure.subplots(len(rows), 2, squeeze=False, sharex="col", height_ratios=heights)
+    for (reference, intervals), (left, right) in zip(rows, panels):
+        draw_forest(left, intervals, PRIMARY)
+        draw_forest(right, intervals, EARLY)
+        left.set_yticks(range(len(intervals)), [str(contender) for contender in intervals])
+        right.set_yticks([])
+        left.set_title(f"last tenth, minus {reference}", fontsize="medium")
+        right.set_title("around epoch 0.1", fontsize="medium")
+    for axes in panels[-1]:
+        axes.set_xlabel("difference of training losses, nats; left is better")
+    return figure
+
+
+def intervals_of(results: Results, reference: Contender) -> dict[Contender, np.ndarray]:
+    """Return the differences of each method from the reference, at its best rate."""
+    found = {}
+    for contender in results.best_of(reference.decay, reference.depth):
+        if contender != reference and not results.diverged(contender):
+            values = results.differences(contender, reference)
+            if len(values) > 1:
+                found[contender] = values
+    return found
+
+
+def draw_forest(axes: Axes, intervals: dict[Contender, np.ndarray], outcome: int) -> None:
+    """Draw the mean and interval of an outcome for each contender, from top to bottom."""
+    for place, (contender, values) in enumerate(intervals.items()):
+        mean, half, _ = interval(values[:, outcome])
+        style = STYLES[contender.method]
+        axes.errorbar(mean, place, xerr=half, color=style["color"], marker=style["marker"], capsize=3)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.grid(axis="x", color="0.9")
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
+
+
+def curves(results: Results) -> Figure | None:
+    """Draw each method's losses at its best learning rate, on average over the seeds."""
+    panels = []
+    for decay in schedules_of(results):
+        best = results.best_of(decay, first_depth(results))
+        contenders = [contender for contender in best if not results.diverged(contender)]
+        if contenders:
+            panels.append((decay, contenders))
+    if not panels:
+        return None
+    figure = new_figure(5.5 * len(panels), 6)
+    for axes, (decay, contenders) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels):
+        for contender in contenders:
+            runs = results.reported(contender)
+            losses = np.mean([run.losses for run in runs], axis=0)
+            epochs = (np.arange(len(losses)) + 0.5) / len(losses) * runs[0].training.epochs
+            style = {**STYLES[contender.method], "marker": ""}
+            axes.plot(epochs, smooth(losses, max(1, len(losses) // 25)), label=contender.method, **style)
+        axes.set(title=SCHEDULES[decay], xlabel="epoch", ylabel="training loss, nats, smoothed over 4 % of the run")
+    add_legend(figure, columns=3)
+    return figure
+
+
+def growth(results: Results) -> Figure | None:
+    """Draw how much the weights' gradients grew at the constant learning rate 0.001, measured against predicted."""
+    grown = {}
+    for method in GROWTH_METHODS:
+        contender = Contender(method, False, TUTORIAL_DEPTH, 0.001)
+        if contender in results.runs:
+            growths = results.growth(contender)
+            if len(growths):
+                grown[method] = growths
+    if not grown:
+        return None
+    figure = new_figure(7, 6)
     axes = figure.subplots()
-    for colour, method in zip(COLOURS, ("default", "preconditioned", "dynamic", "measured")):
-        grown = results.growth(Contender(method, False, 0.001))
-        if len(grown):
-            axes.plot(grown[2], grown[1], label=method, **{**STYLES[method], "color": colour, "linestyle": ""})
-            for name, *point in zip(LAYERS, grown[2], grown[1]):
-                axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize="x-small")
-    axes.plot((1, 50), (1, 50), color="black", linewidth=1, label="as predicted")
-    axes.set(xlabel="growth predicted from the weights' root mean squares, times", xscale="log", yscale="log",
-             ylabel="growth measured, times", title="gradients of the weights, from before training to its end")
+    colours = dict(zip(GROWTH_METHODS, (PYTORCH, HE, PRESERVING, HALF_BIAS, OTHER, ZERO_BIAS)))
+    markers = dict(zip(LAYERS, "os^Dv"))
+    for method, (_, measured, predicted) in grown.items():
+        for layer, x, y in zip(LAYERS, predicted, measured):
+            axes.plot([x], [y], color=colours[method], marker=markers[layer], linestyle="")
+    handles = [Line2D([], [], color=colours[method], linewidth=4, label=method) for method in grown]
+    handles += [Line2D([], [], color="0.4", marker=marker, linestyle="", label=layer)
+                for layer, marker in markers.items()]
+    axes.axline((1, 1), slope=1, color="0.6", label="as predicted", zorder=0)
+    handles += axes.get_legend_handles_labels()[0]
+    axes.legend(handles=handles, fontsize="small", framealpha=1)
+    axes.set(xscale="log", yscale="log", xlabel="growth predicted from the weights' root mean squares, times",
+             ylabel="growth measured, times", title="gradients of the weights, last over first, learning rate 0.001")
+    return figure

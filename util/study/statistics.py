@@ -1,4 +1,4 @@
-"""What a folder of trainings says: outcomes, best learning rates, paired differences with their intervals."""
+"""What a file of trainings says: outcomes, best learning rates, paired differences with their intervals."""
 from __future__ import annotations
 
 import math
@@ -8,96 +8,176 @@ import numpy as np
 from scipy import stats
 
 from util.curves import final_loss, loss_around, overtaking_epoch
-from util.runs import Run
-from util.training import MINIBATCH
+from util.study.methods import METHODS
+from util.study.results import Run
 
 OUTCOMES = ("around 0.1", "around 1", "last tenth", "test loss", "test accuracy, %")
-LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network, whose parameters are weight and bias of each
+EARLY = 0
 PRIMARY = 2  # the mean training loss over the last tenth decides; all other outcomes are exploratory
+TRAINED = 2.29  # nats over the last tenth of a training, above which it has learnt nothing: guessing is ln 10 = 2.303
+PAIRS = {  # a preconditioned method, and the same initialization with plain gradients
+    "preconditioner-only": "default",
+    "preconditioned": "initialization-only",
+    "preconditioned-zero-bias": "initialization-zero-bias",
+    "preconditioned-half-bias": "initialization-half-bias",
+}
+ORDER = list(METHODS)
 
 
 class Contender(NamedTuple):
-    """A method at a learning rate, constant or decaying; it has a training for each seed."""
+    """A method at a learning rate, constant or decaying, and a depth; it has a training for each seed."""
 
     method: str
     decay: bool
+    depth: int
     learning_rate: float
 
     def __str__(self) -> str:
-        return f"{self.method}{'-decay' if self.decay else ''}={self.learning_rate:g}"
+        schedule = "-decay" if self.decay else ""
+        return f"{self.method}{schedule}={self.learning_rate!r}"
 
 
 class Results:
-    """All trainings of a folder, and what is computed of them once, by contender and seed."""
+    """All trainings of a file, by contender and seed."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = {}
-        for run in sorted(runs, key=lambda run: (run.training.decay, run.training)):
-            contender = Contender(run.training.method, run.training.decay, run.training.learning_rate)
-            self.runs.setdefault(contender, {})[run.training.seed] = run
-        self.outcomes = {contender: {seed: outcomes(run) for seed, run in by_seed.items()}
-                         for contender, by_seed in self.runs.items()
-                         if not any(run.diverged for run in by_seed.values())}
-        self.final = {contender: np.mean([values[PRIMARY] for values in by_seed.values()])
-                      for contender, by_seed in self.outcomes.items()}
-        self.best = {}  # by method and decay
-        for contender in sorted(self.final, key=self.final.get):
-            self.best.setdefault(contender[:2], contender)
+        self.runs: dict[Contender, dict[int, Run]] = {}
+        for run in sorted(runs, key=_place):
+            training = run.training
+            contender = Contender(training.method, training.decay, training.depth, training.learning_rate)
+            self.runs.setdefault(contender, {})[training.seed] = run
+        self.best = {}  # by method, decay and depth
+        for group in {contender[:3]: None for contender in self.runs}:
+            self.best[group] = self._best_rate(group)
 
-    def best_of(self, decay: bool) -> list[Contender]:
-        """Return each method at its best learning rate of a schedule."""
-        return sorted(contender for contender in self.best.values() if contender.decay == decay)
+    def rates(self, group: tuple[str, bool, int]) -> list[Contender]:
+        """Return all contenders of a method, schedule and depth, by ascending learning rate."""
+        return [contender for contender in self.runs if contender[:3] == group]
 
-    def reference(self, text: str, decay: bool) -> Contender | None:
-        """Return what METHOD=RATE means, or METHOD: at its best learning rate of a schedule."""
-        return {str(contender): contender for contender in self.final}.get(text, self.best.get((text, decay)))
+    def tuning_seeds(self, group: tuple[str, bool, int]) -> set[int]:
+        """Return the seeds that all learning rates of a method have in common, if it was trained at several."""
+        seeds = [set(self.runs[contender]) for contender in self.rates(group)]
+        return set.intersection(*seeds) if len(seeds) > 1 else set()
 
-    def rates_and_losses(self, contender: Contender) -> list[tuple[float, float]]:
-        """Return its method's learning rates, ascending, with their final losses; infinity where one diverged."""
-        return [(each.learning_rate, self.final.get(each, math.inf))
-                for each in self.runs if each[:2] == contender[:2]]
+    def tuning_loss(self, contender: Contender) -> float:
+        """Return the mean final loss over the tuning seeds, or else all seeds; infinity if one diverged."""
+        runs = self.runs[contender]
+        seeds = self.tuning_seeds(contender[:3]) or set(runs)
+        return float(np.mean([math.inf if runs[seed].diverged else outcomes(runs[seed])[PRIMARY] for seed in seeds]))
+
+    def _best_rate(self, group: tuple[str, bool, int]) -> Contender:
+        return min(self.rates(group), key=self.tuning_loss)
+
+    def is_best(self, contender: Contender) -> bool:
+        """Whether this is its method's best learning rate."""
+        return self.best[contender[:3]] == contender
+
+    def best_of(self, decay: bool, depth: int) -> list[Contender]:
+        """Return each method at its best learning rate of a schedule and depth."""
+        return [contender for group, contender in self.best.items() if group[1:] == (decay, depth)]
+
+    def seeds(self, contender: Contender) -> list[int]:
+        """Return the seeds to report on: those that the best learning rate was not chosen by, if there are any."""
+        seeds = set(self.runs[contender])
+        if self.is_best(contender):
+            seeds = seeds - self.tuning_seeds(contender[:3]) or seeds
+        return sorted(seeds)
+
+    def reported(self, contender: Contender) -> list[Run]:
+        """Return the trainings to report on."""
+        return [self.runs[contender][seed] for seed in self.seeds(contender)]
+
+    def diverged(self, contender: Contender) -> int:
+        """Return how many of the trainings to report on diverged."""
+        return sum(run.diverged for run in self.reported(contender))
+
+    def outcomes(self, contender: Contender) -> np.ndarray:
+        """Return (seeds, outcomes) of the trainings to report on."""
+        return np.array([outcomes(run) for run in self.reported(contender)])
+
+    def settings(self) -> list[tuple[bool, int]]:
+        """Return the schedules and depths that were trained."""
+        return list(dict.fromkeys((contender.decay, contender.depth) for contender in self.runs))
+
+    def depths(self) -> list[int]:
+        """Return the depths that were trained, ascending."""
+        return sorted({contender.depth for contender in self.runs})
+
+    def references(self, method: str, rate: float | None) -> list[Contender]:
+        """Return a method for each schedule and depth: at a rate, or at the best one."""
+        found = []
+        for decay, depth in self.settings():
+            best = self.best.get((method, decay, depth))
+            reference = best if rate is None else Contender(method, decay, depth, rate)
+            if reference in self.runs and not self.diverged(reference):
+                found.append(reference)
+        return found
+
+    def differences(self, contender: Contender, reference: Contender) -> np.ndarray:
+        """Return (seeds, outcomes) paired differences, contender minus reference: same seed, same minibatches."""
+        ours, theirs = self.runs[contender], self.runs[reference]
+        seeds = [seed for seed in self.seeds(contender) if seed in self.seeds(reference)]
+        pairs = [outcomes(ours[seed]) - outcomes(theirs[seed]) for seed in seeds]
+        return np.array(pairs).reshape(-1, len(OUTCOMES))
 
     def overtakings(self, contender: Contender) -> list[float | None]:
-        """Return, for each seed, when the best default training of the same schedule overtakes."""
-        default = self.runs.get(self.best.get(("default", contender.decay)), {})
-        return [overtaking_epoch(default[seed].losses, run.losses, run.training.images // MINIBATCH)
-                for seed, run in self.runs[contender].items() if seed in default]
-
-    def differences(self, contender: Contender, reference: Contender | None) -> np.ndarray:
-        """Return (seeds, outcomes) paired differences, contender minus reference: same seed, same minibatches."""
-        ours, theirs = self.outcomes[contender], self.outcomes.get(reference, {})
-        return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+        """Return, for each seed, when the default training of the same schedule, depth and best rate overtakes."""
+        default = self.best.get(("default", *contender[1:3]))
+        found = []
+        for run in self.reported(contender):
+            other = self.runs[default].get(run.training.seed) if default else None
+            if other and not other.diverged and not run.diverged:
+                found.append(overtaking_epoch(np.array(other.losses), np.array(run.losses), _parts_per_epoch(run)))
+        return found
 
     def growth(self, contender: Contender) -> np.ndarray:
-        """Return (3, layers) geometric means of last / first: weights, gradients measured, predicted; else nothing."""
-        scales = [run.scales for run in self.runs.get(contender, {}).values() if run.scales.size]
-        return stats.gmean([each[-1] / each[0] for each in scales], axis=0)[:, ::2] if scales else np.empty(0)
+        """Return (3, layers) geometric means of growths: weights, gradients measured, predicted; else nothing."""
+        growths = [(run.weight_growth, run.measured_gradient_growth, run.predicted_gradient_growth)
+                   for run in self.reported(contender) if run.weight_growth]
+        return stats.gmean(growths, axis=0) if growths else np.empty(0)
+
+
+def _place(run: Run) -> tuple[object, ...]:
+    training = run.training
+    return training.decay, training.depth, ORDER.index(training.method), training.learning_rate, training.seed
+
+
+def _parts_per_epoch(run: Run) -> float:
+    return len(run.losses) / run.training.epochs
 
 
 def outcomes(run: Run) -> np.ndarray:
-    """Return a training's `OUTCOMES`; "around" an epoch is the mean loss over 4 % of all steps, 1,000 in two epochs."""
-    steps_per_epoch = run.training.images // MINIBATCH
-    around = [loss_around(run.losses, epoch * steps_per_epoch, max(1, len(run.losses) // 25)) for epoch in (0.1, 1)]
-    return np.array([*around, final_loss(run.losses), run.test_loss, 100 * run.test_accuracy])
+    """Return a training's `OUTCOMES`; "around" an epoch is the mean loss over 4 % of the training."""
+    losses = np.array(run.losses)
+    width = max(1, len(losses) // 25)
+    early, later = (loss_around(losses, epoch * _parts_per_epoch(run), width) for epoch in (0.1, 1))
+    return np.array([early, later, final_loss(losses), run.test_loss, 100 * run.test_accuracy])
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Return the mean of n values, the half width of its 95 % interval by Student's t (n - 1), and the p-value of 0."""
     test = stats.ttest_1samp(values, 0)
-    return values.mean(), values.mean() - test.confidence_interval().low, test.pvalue
+    mean = values.mean()
+    return mean, mean - test.confidence_interval().low, test.pvalue
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Return p-values adjusted for one family (Holm, 1979): the k-th smallest of n times n - k + 1, made monotone."""
     order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)
+    ascending = np.array(p_values, dtype=float)[order] * factors
     adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(np.array(p_values)[order] * np.arange(len(order), 0, -1)), 1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(ascending), 1)
     return adjusted
 
 
 def good_rates(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
-    """Return the lowest and highest rate at which the loss is within 0.1 of the best, interpolated in log(rate)."""
+    """Return the lowest and highest rate at which the loss is within 0.1 of the best, interpolated in log(rate).
+
+    Between them, it may be worse: a gap is passed over.
+    """
     between = np.geomspace(rates[0], rates[-1], 10_001)
-    interpolated = np.interp(np.log(between), np.log(rates), np.minimum(losses, 10))  # instead of infinity
+    finite = np.minimum(losses, 10)  # instead of infinity
+    interpolated = np.interp(np.log(between), np.log(rates), finite)
     good = between[interpolated <= min(losses) + 0.1]
     return float(good[0]), float(good[-1])

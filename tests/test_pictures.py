@@ -1,0 +1,105 @@
+"""The study's pictures show numbers worked out by hand, where the axes were given them."""
+import math
+
+import numpy as np
+import pytest
+
+from tests.test_study import made
+from util.study import pictures
+from util.study.statistics import Results
+
+RISING = np.arange(200) / 100  # over the last tenth 1.895, around epoch 0.1 0.095
+
+
+def data_of(line):
+    return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+
+
+def line_of(axes, **properties):
+    """Return the one line with these properties that has data."""
+    found = [line for line in axes.lines
+             if len(line.get_xdata()) and all(getattr(line, f"get_{name}")() == value
+                                              for name, value in properties.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
+    results = Results([*made("he", 0.001, 1.0, RISING, RISING + 0.2, decay=True),
+                       *made("he", 0.002, 5.0, decay=True),
+                       *made("he", 0.001, 2.0, 2.3, decay=True, depth=10),
+                       *made("adam", 0.001, 1.0, decay=True)])
+    figure = pictures.depth(results, ["default", "he"])
+    top, middle, bottom = figure.axes
+    assert data_of(line_of(top, color=pictures.HE, linestyle="-")) == ([5, 10], pytest.approx([1.995, 2.15]))
+    seeds = [data_of(line) for line in top.lines if line.get_linestyle() == "None"]
+    assert seeds == [([5, 5], pytest.approx([1.895, 2.095])), ([10, 10], pytest.approx([2.0, 2.3]))]
+    assert math.log(10) in line_of(top, color="0.6").get_ydata()
+    depths, gradients = data_of(line_of(middle, color=pictures.HALF_BIAS))
+    assert depths == [5, 10] and gradients == pytest.approx([0.2395, 0.0422], rel=0.01)  # beta^2 = 0.5, halved a layer
+    assert data_of(line_of(bottom, color=pictures.PYTORCH))[1][0] == pytest.approx(0.067, rel=0.01)
+    assert pictures.depth(Results(made("he", 0.001, 1.0)), ["he"]) is None
+
+
+def test_learning_rates_have_a_panel_for_each_method_with_the_default_one_in_grey():
+    results = Results([*made("default", 0.001, 1.0, 1.2), *made("default", 0.01, 1.3, 1.5), *made("he", 0.001, 1.5),
+                       *made("he", 0.002, 2.5), *made("he", 0.005, 1.7), *made("adam", 0.001, 1.0)])
+    first, second = pictures.learning_rates(results).axes
+    assert (first.get_title(), second.get_title()) == ("default", "he")
+    assert data_of(line_of(first, color="#0072B2")) == ([0.001, 0.01], pytest.approx([1.1, 1.4]))
+    assert data_of(line_of(second, color="0.7")) == ([0.001, 0.01], pytest.approx([1.1, 1.4]))
+    assert data_of(line_of(second, color="#0072B2")) == ([0.001, 0.005], pytest.approx([1.5, 1.7]))
+    assert second.get_xscale() == "log" and second.get_xlabel() == "learning rate"
+
+
+def test_differences_have_a_panel_for_the_primary_outcome_and_one_for_the_early_one():
+    """Of two pairs: the mean -0.3 or so, and 12.706 standard errors."""
+    results = Results([*made("default", 0.001, RISING, RISING), *made("he", 0.001, RISING - 0.2, 0.5 * RISING),
+                       *made("adam", 0.001, math.nan, 1.0)])
+    left, right = pictures.differences(results, "default", None).axes
+    (final,), (early,) = left.containers, right.containers
+    assert final.lines[0].get_xdata() == pytest.approx([-(0.2 + 0.9475) / 2])
+    assert early.lines[0].get_xdata() == pytest.approx([-(0.2 + 0.0475) / 2])
+    (segment,) = final.lines[2][0].get_segments()
+    assert segment[:, 0] == pytest.approx(-0.57375 + 12.7062 * 0.37375 * np.array([-1, 1]), rel=1e-4)
+    assert [label.get_text() for label in left.get_yticklabels()] == ["he=0.001"]
+    assert "left is better" in left.get_xlabel() and "0.1" in right.get_title()
+    assert pictures.differences(results, "adam", None) is None
+
+
+def test_curves_are_means_over_the_seeds_at_the_best_rate():
+    results = Results([*made("he", 0.001, 1.0, 1.4), *made("he", 0.01, 9.0, 9.0), *made("adam", 0.1, math.nan)])
+    (axes,) = pictures.curves(results).axes
+    epochs, losses = data_of(axes.lines[0])
+    assert len(axes.lines) == 1 and losses == pytest.approx([1.2] * 200)
+    assert epochs[0] == pytest.approx(0.005) and epochs[-1] == pytest.approx(1.995)
+
+
+def test_growth_is_measured_against_predicted():
+    grown = [run._replace(weight_growth=(9,) * 5, measured_gradient_growth=(1, 2, 3, 4, 5),
+                          predicted_gradient_growth=(6, 7, 8, 9, 10)) for run in made("dynamic", 0.001, 1.0)]
+    (axes,) = pictures.growth(Results([*grown, *made("adam", 0.001, 1.0)])).axes
+    points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
+    np.testing.assert_allclose(points, [(6, 1), (7, 2), (8, 3), (9, 4), (10, 5)])
+    assert "measured" in axes.get_ylabel() and "predicted" in axes.get_xlabel()
+    assert pictures.growth(Results(made("adam", 0.001, 1.0))) is None
+
+
+def test_scales_are_of_the_tutorials_network_and_a_deep_one():
+    top, deep_top, bottom, deep_bottom = pictures.scales().axes
+    layers, gradients = data_of(line_of(bottom, color=pictures.PRESERVING))
+    assert layers == [1, 2, 3, 4, 5]
+    assert gradients == pytest.approx([0.7899, 0.7787, 0.2762, 0.2390, 0.7071], abs=1e-4)
+    assert data_of(line_of(top, color=pictures.PRESERVING))[1][-1] == pytest.approx(0.5**0.5)
+    assert len(deep_top.lines[0].get_xdata()) == 40 and deep_bottom.get_yscale() == "log"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss, drawn", [
+    (math.nan, {"scales", "depth", "depth_all"}), (8e17, {"scales", "depth", "depth_all"}),
+    (1.0, {"scales", "depth", "depth_all", "curves", "differences"})])
+def test_only_pictures_with_data_are_written(tmp_path, loss, drawn):
+    results = Results([*made("default", 0.001, loss, loss), *made("he", 0.001, loss, loss),
+                       *made("he", 0.001, loss, depth=7)])
+    pictures.draw_all(results, "default", None, tmp_path / "new")
+    assert {path.stem for path in (tmp_path / "new").iterdir()} == drawn
