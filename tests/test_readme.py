@@ -1,14 +1,20 @@
-"""What the README shows works as it stands there."""
+"""What both READMEs show works as it stands there, and their results are those of the files beside them."""
 import re
+import shlex
 from pathlib import Path
 
+import pytest
 import torch
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+from util.study import __main__ as command
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = [ROOT / "README.md", ROOT / "util" / "study" / "README.md"]
+REPORT = re.compile(r"-m util\.study (util/study/results/\w+\.csv(?: --reference \S+)?)$")
 
 
 def test_own_network_is_trained_with_preconditioned_gradients():
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    (program,) = re.findall(r"```python\n(.*?)```", READMES[0].read_text(encoding="utf-8"), re.S)
     torch.manual_seed(0)
     names = {}
     exec(program, names)
@@ -18,3 +24,34 @@ def test_own_network_is_trained_with_preconditioned_gradients():
     for gradient, parameter, factor in zip(plain, names["net"].parameters(), factors):
         torch.testing.assert_close(parameter.grad, factor * gradient)
     assert names["step"] == 99 and names["loss"].isfinite()
+
+
+def tables_by_command():
+    """Return the table lines that follow each command which only reports, up to the next heading."""
+    tables = {}
+    arguments = None
+    for readme in READMES:
+        for line in readme.read_text(encoding="utf-8").splitlines():
+            found = REPORT.search(line)
+            if line.startswith("#"):
+                arguments = None
+            elif found:
+                arguments = found.group(1)
+            elif arguments and line.startswith("|"):
+                tables.setdefault(arguments, []).append(line)
+    return tables
+
+
+@pytest.mark.parametrize("arguments, lines", tables_by_command().items(), ids=list(tables_by_command()))
+def test_tables_are_printed_by_the_command_before_them(monkeypatch, capsys, arguments, lines):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["util.study", *shlex.split(arguments)])
+    command.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line not in printed] == []
+
+
+def test_each_file_of_results_has_a_table():
+    shown = {arguments.split()[0] for arguments in tables_by_command()}
+    held = {str(path.relative_to(ROOT)) for path in ROOT.glob("util/study/results/*.csv")}
+    assert shown == held and held

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.test_training import IMAGES, METHODS as DEMO, random_images, run
 from util import data
@@ -15,10 +16,10 @@ from util.failure import Failure
 from util.network import Net
 from util.signal_propagation import gradient_stds, input_moments, predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.study import __main__ as command, methods, report
+from util.study import __main__ as command, methods, report, theory
 from util.study.results import COLUMNS, Run, Training, append, create, read_runs, reduce_losses
 from util.study.statistics import Contender, Results, good_rates, holm, interval, outcomes
-from util.training import evaluate
+from util.training import evaluate, train
 
 DATA = DataSet("synthetic", IMAGES, random_images(40))
 SETTINGS = ["--images", "120", "--epochs", "1", "--dataset", "synthetic"]  # 30 steps an epoch, as with DATA
@@ -137,6 +138,16 @@ def test_moments_of_the_images():
     assert input_moments(scale(images.pixels)) == pytest.approx((np.mean(x**2), np.mean(neighbours)), rel=1e-5)
 
 
+def test_a_deeper_network_is_trained():
+    torch.manual_seed(7)
+    net = Net(7)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    losses = train(net, IMAGES, optimizer, epochs=1, seed=7, report=lambda line: None)
+    result = command.perform(DATA, Training("default", 0.01, False, 7, 7, "synthetic", 122, 1))
+    assert result.losses == pytest.approx(losses.tolist(), rel=1e-3)
+    assert result.test_loss == pytest.approx(evaluate(net, DATA.test)[0], rel=1e-4) and result.weight_growth == ()
+
+
 @pytest.mark.parametrize("method", DEMO)
 def test_a_training_of_the_study_is_that_of_the_demo(method):
     """Whatever is measured before and after it; growth is last over first."""
@@ -170,7 +181,8 @@ def test_rows_are_read_as_they_were_written(tmp_path, run):
     assert read_runs(path) == [run, run._replace(training=TRAINING._replace(seed=1))]
     joined = path.read_text() * 2  # as by cat
     path.write_text(joined)
-    assert len(read_runs(path)) == 2
+    append(run._replace(test_loss=9.0), path)  # of what stands there twice, the first counts
+    assert read_runs(path) == [run, run._replace(training=TRAINING._replace(seed=1))]
 
 
 @pytest.mark.parametrize("change, problem", [
@@ -223,6 +235,12 @@ def test_outcomes_of_losses_that_change():
     assert list(outcomes(run)) == [9.5, 99.5, 189.5, 2, 50]
 
 
+def test_around_an_epoch_are_eight_parts():
+    """Of the squares of 0 to 199: the mean of 6 to 13, squared, and of 96 to 103."""
+    (run,) = made("default", 0.001, np.arange(200) ** 2)
+    assert list(outcomes(run))[:2] == [95.5, 9905.5]
+
+
 def test_best_rate_is_chosen_on_the_seeds_that_all_rates_have_and_reported_on_the_others():
     results = Results([*made("adam", 0.1, 1.0, 5.0, 7.0), *made("adam", 0.01, 2.0), *made("adam", 1.0, math.nan)])
     best = Contender("adam", False, 5, 0.1)
@@ -247,7 +265,22 @@ def test_comparisons_are_paired_by_seed_within_schedule_and_depth():
     assert rows["measured=0.001"].startswith("| `measured=0.001` | 3 | -1.000 ± 0.002 | -1.000 ± 0.002 | "
                                              "-1.000 ± 0.002 * |")
     assert results.overtakings(Contender("dynamic", False, 5, 0.001)) == [1.0, None]
+    late = Results([*made("default", 0.001, 2.0, depth=7), *made("adam", 0.001, [0] * 100 + [2.5] * 100, depth=7),
+                    *made("default", 0.001, 9.0)])
+    assert late.overtakings(Contender("adam", False, 7, 0.001)) == [1.0]
     assert len(results.references("default", None)) == 3 and len(results.references("default", 0.01)) == 1
+
+
+def test_stars_are_those_of_the_last_tenth():
+    """One is early apart for certain and ends anyhow, the other the other way round."""
+    late, early = np.repeat([0.0, 1.0], 100), np.repeat([1.0, 0.0], 100)
+    results = Results([*made("default", 0.001, *[0 * late] * 3),
+                       *made("adam", 0.001, late - 3 * early, -late - 3.1 * early, 0.5 * late - 3 * early),
+                       *made("he", 0.001, early - 3 * late, -early - 3.1 * late, 0.5 * early - 3 * late)])
+    reference = Contender("default", False, 5, 0.001)
+    he, adam = report.difference_table(results, reference, results.best_of(False, 5)).splitlines()[2:]
+    assert "| -3.033 ± 0.143 * |" in he and he.count("*") == 1
+    assert "| -3.033 ± 0.143 |" in adam and adam.count("*") == 0
 
 
 def test_depth_tables():
@@ -258,6 +291,44 @@ def test_depth_tables():
     row = report.pair_table(results, False).splitlines()[2]
     assert row.startswith("| `preconditioner-only=0.001` | `default=0.001` | 7 | 3 | -1.300 ±")
     assert "| He | 2.1 | 2.1 |" in report.gradient_table([5, 7])
+    assert "| the same, zero bias | 0.089 |" in report.difference_left_table([5])
+
+
+@pytest.mark.parametrize("name, draw", [
+    ("He", nn.init.kaiming_normal_), ("Glorot", nn.init.xavier_normal_), ("PyTorch", lambda weight: None)])
+def test_initializations_of_the_theory_are_those_of_torch(name, draw):
+    """To 15 %, over four standard errors of the smallest layer's 450 weights."""
+    torch.manual_seed(0)
+    net = Net(6)
+    for layer in theory.INITIALIZATIONS[name](Net(6)):
+        weight = net.get_submodule(layer.name).weight
+        draw(weight)
+        assert rms(weight) == pytest.approx(layer.weight_std, rel=0.15)
+
+
+def test_what_is_left_of_a_difference_by_monte_carlo():
+    """Two inputs of white noise, 1,000 networks; half the squared difference is 1 - rho, as variances are 1.
+
+    To 6 %, three standard errors in the last layer, and more in the others.
+    """
+    torch.manual_seed(0)
+    net = Net(7)
+    statistics = predict(net)
+    left = {layer.name: [] for layer in statistics}
+
+    def recorder(name):
+        def record(module, inputs, output):
+            left[name].append((output[0] - output[1]).square().mean().item() / 2)
+        return record
+
+    for name in left:
+        net.get_submodule(name).register_forward_hook(recorder(name))
+    for _ in range(1000):
+        initialize(net, statistics)
+        with torch.no_grad():
+            net(torch.randn(2, 3, 32, 32))
+    measured = [np.mean(values) for values in left.values()]
+    assert theory.differences_left(Net(7), statistics) == pytest.approx(measured, rel=0.06)
 
 
 @pytest.mark.filterwarnings("error")
@@ -296,10 +367,11 @@ def test_an_interrupted_study_is_completed_by_two_at_once(tmp_path, capfd):
     assert {(run.training.seed, run.training.method) for run in read_runs(path)} == {
         (seed, method) for seed in range(3) for method in ("default", "preconditioned")}
     assert len(read_runs(path)) == 12
+    assert path.read_text().count(",5,0,synthetic") == 4  # seed 0 was not trained again
     complete = path.read_bytes()
     capfd.readouterr()
     study(path, *SWEEP, "--seeds", "0:3")
-    study(path)
+    study(path, "--dataset", "auto")  # which is the file's
     output = capfd.readouterr().out
     assert path.read_bytes() == complete and " left" not in output
     assert output.count("| `preconditioned=10000000000.0` | 5 | 3 | diverged: 3 of 3 |") == 2
