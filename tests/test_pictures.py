@@ -25,11 +25,11 @@ def line_of(axes, **properties):
 
 
 def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
-    results = Results([*made("he", 0.001, 1.0, RISING, RISING + 0.2, decay=True),
-                       *made("he", 0.002, 5.0, decay=True),
-                       *made("he", 0.001, 2.0, 2.3, decay=True, depth=10),
-                       *made("adam", 0.001, 1.0, decay=True)])
-    figure = pictures.depth(results, ["default", "he"])
+    runs = made("he", 0.001, 1.0, RISING, RISING + 0.2, decay=True)
+    runs += made("he", 0.002, 5.0, decay=True)
+    runs += made("he", 0.001, 2.0, 2.3, decay=True, depth=10)
+    runs += made("adam", 0.001, 1.0, decay=True)
+    figure = pictures.depth(Results(runs), ["default", "he"])
     top, middle, bottom = figure.axes
     assert data_of(line_of(top, color=pictures.HE, linestyle="-")) == ([5, 10], pytest.approx([1.995, 2.15]))
     seeds = [data_of(line) for line in top.lines if line.get_linestyle() == "None"]
@@ -42,9 +42,13 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
 
 
 def test_learning_rates_have_a_panel_for_each_method_with_the_default_one_in_grey():
-    results = Results([*made("default", 0.001, 1.0, 1.2), *made("default", 0.01, 1.3, 1.5), *made("he", 0.001, 1.5),
-                       *made("he", 0.002, 2.5), *made("he", 0.005, 1.7), *made("adam", 0.001, 1.0)])
-    first, second = pictures.learning_rates(results).axes
+    runs = made("default", 0.001, 1.0, 1.2)
+    runs += made("default", 0.01, 1.3, 1.5)
+    runs += made("he", 0.001, 1.5)
+    runs += made("he", 0.002, 2.5)
+    runs += made("he", 0.005, 1.7)
+    runs += made("adam", 0.001, 1.0)
+    first, second = pictures.learning_rates(Results(runs)).axes
     assert (first.get_title(), second.get_title()) == ("default", "he")
     assert data_of(line_of(first, color="#0072B2")) == ([0.001, 0.01], pytest.approx([1.1, 1.4]))
     assert data_of(line_of(second, color="0.7")) == ([0.001, 0.01], pytest.approx([1.1, 1.4]))
@@ -54,8 +58,10 @@ def test_learning_rates_have_a_panel_for_each_method_with_the_default_one_in_gre
 
 def test_differences_have_a_panel_for_the_primary_outcome_and_one_for_the_early_one():
     """Of two pairs: the mean -0.3 or so, and 12.706 standard errors."""
-    results = Results([*made("default", 0.001, RISING, RISING), *made("he", 0.001, RISING - 0.2, 0.5 * RISING),
-                       *made("adam", 0.001, math.nan, 1.0)])
+    runs = made("default", 0.001, RISING, RISING)
+    runs += made("he", 0.001, RISING - 0.2, 0.5 * RISING)
+    runs += made("adam", 0.001, math.nan, 1.0)
+    results = Results(runs)
     left, right = pictures.differences(results, "default", None).axes
     (final,), (early,) = left.containers, right.containers
     assert final.lines[0].get_xdata() == pytest.approx([-(0.2 + 0.9475) / 2])
@@ -68,8 +74,8 @@ def test_differences_have_a_panel_for_the_primary_outcome_and_one_for_the_early_
 
 
 def test_curves_are_means_over_the_seeds_at_the_best_rate():
-    results = Results([*made("he", 0.001, 1.0, 1.4), *made("he", 0.01, 9.0, 9.0), *made("adam", 0.1, math.nan)])
-    (axes,) = pictures.curves(results).axes
+    runs = made("he", 0.001, 1.0, 1.4) + made("he", 0.01, 9.0, 9.0) + made("adam", 0.1, math.nan)
+    (axes,) = pictures.curves(Results(runs)).axes
     epochs, losses = data_of(axes.lines[0])
     assert len(axes.lines) == 1 and losses == pytest.approx([1.2] * 200)
     assert epochs[0] == pytest.approx(0.005) and epochs[-1] == pytest.approx(1.995)

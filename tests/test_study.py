@@ -134,8 +134,10 @@ def test_moments_of_the_images():
     images = random_images(130)
     images.pixels[100:, :, :, 16:] = 200  # so that neighbours have something in common, and the last images more
     x = images.pixels.double().numpy() / 127.5 - 1
-    neighbours = (x[:, :, :, 1:] * x[:, :, :, :-1]).mean(), (x[:, :, 1:] * x[:, :, :-1]).mean()
-    assert input_moments(scale(images.pixels)) == pytest.approx((np.mean(x**2), np.mean(neighbours)), rel=1e-5)
+    across = x[:, :, :, 1:] * x[:, :, :, :-1]
+    down = x[:, :, 1:] * x[:, :, :-1]
+    expected = np.mean(x**2), (across.mean() + down.mean()) / 2
+    assert input_moments(scale(images.pixels)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_deeper_network_is_trained():
@@ -221,12 +223,17 @@ def made(method, rate, *losses, seeds=None, decay=False, depth=5):
             for seed, loss in zip(seeds or range(len(losses)), losses)]
 
 
+OVERTAKEN = np.repeat([0.0, 2.5], 100)  # by a default training of loss 1 or 2, after an epoch
+
+
 def test_statistics():
     """Student's t with two degrees of freedom has its 97.5 % point at 4.302653. Rates: to one step of 0.1 %."""
     assert interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2, 4.302653 / 3**0.5, 1 - (6 / 7) ** 0.5))
     assert holm([0.6, 0.01, 0.031, 0.03, 0.005, 0.9]) == pytest.approx([1, 0.05, 0.12, 0.12, 0.03, 1])
-    assert good_rates([1e-4, 1e-3, 1e-2], [1.4, 1.0, 1.2]) == pytest.approx((10**-3.25, 10**-2.5), rel=1e-3)
-    assert good_rates([1e-3, 1e-2], [1.0, np.inf]) == pytest.approx((1e-3, 10 ** (-3 + 0.1 / 9)), rel=1e-3)
+    low, high = good_rates([1e-4, 1e-3, 1e-2], [1.4, 1.0, 1.2])
+    assert (low, high) == pytest.approx((10**-3.25, 10**-2.5), rel=1e-3)
+    low, high = good_rates([1e-3, 1e-2], [1.0, np.inf])
+    assert (low, high) == pytest.approx((1e-3, 10 ** (-3 + 0.1 / 9)), rel=1e-3)
 
 
 def test_outcomes_of_losses_that_change():
@@ -255,18 +262,23 @@ def test_best_rate_is_chosen_on_the_seeds_that_all_rates_have_and_reported_on_th
 def test_comparisons_are_paired_by_seed_within_schedule_and_depth():
     """Of seeds 1 and 2: mean -0.3, and 12.706 standard errors of 0.2."""
     default = Contender("default", False, 5, 0.001)
-    results = Results([*made("default", 0.001, 1, 2, 3), *made("adam", 0.001, 2.9, 1.5, 9, seeds=[2, 1, 3]),
-                       *made("dynamic", 0.001, [0] * 100 + [2.5] * 100, 2, 9, seeds=[0, 1, 3]),
-                       *made("measured", 0.001, 0, 1.001, 1.999), *made("default", 0.01, 0, 0, 0, decay=True),
-                       *made("default", 0.001, 9, 9, 9, depth=7)])
+    runs = made("default", 0.001, 1, 2, 3)
+    runs += made("default", 0.01, 0, 0, 0, decay=True)
+    runs += made("default", 0.001, 9, 9, 9, depth=7)
+    runs += made("adam", 0.001, 2.9, 1.5, 9, seeds=[2, 1, 3])
+    runs += made("dynamic", 0.001, OVERTAKEN, 2, 9, seeds=[0, 1, 3])
+    runs += made("measured", 0.001, 0, 1.001, 1.999)
+    results = Results(runs)
     table = report.difference_table(results, default, results.best_of(False, 5)).splitlines()
     rows = {line.split("`")[1]: line for line in table[2:]}
     assert rows["adam=0.001"].startswith("| `adam=0.001` | 2 | -0.300 ± 2.541 | -0.300 ± 2.541 | -0.300 ± 2.541 |")
     assert rows["measured=0.001"].startswith("| `measured=0.001` | 3 | -1.000 ± 0.002 | -1.000 ± 0.002 | "
                                              "-1.000 ± 0.002 * |")
     assert results.overtakings(Contender("dynamic", False, 5, 0.001)) == [1.0, None]
-    late = Results([*made("default", 0.001, 2.0, depth=7), *made("adam", 0.001, [0] * 100 + [2.5] * 100, depth=7),
-                    *made("default", 0.001, 9.0)])
+    runs = made("default", 0.001, 2.0, depth=7)
+    runs += made("default", 0.001, 9.0)
+    runs += made("adam", 0.001, OVERTAKEN, depth=7)
+    late = Results(runs)
     assert late.overtakings(Contender("adam", False, 7, 0.001)) == [1.0]
     assert len(results.references("default", None)) == 3 and len(results.references("default", 0.01)) == 1
 
@@ -274,9 +286,10 @@ def test_comparisons_are_paired_by_seed_within_schedule_and_depth():
 def test_stars_are_those_of_the_last_tenth():
     """One is early apart for certain and ends anyhow, the other the other way round."""
     late, early = np.repeat([0.0, 1.0], 100), np.repeat([1.0, 0.0], 100)
-    results = Results([*made("default", 0.001, *[0 * late] * 3),
-                       *made("adam", 0.001, late - 3 * early, -late - 3.1 * early, 0.5 * late - 3 * early),
-                       *made("he", 0.001, early - 3 * late, -early - 3.1 * late, 0.5 * early - 3 * late)])
+    runs = made("default", 0.001, 0, 0, 0)
+    runs += made("adam", 0.001, late - 3 * early, -late - 3.1 * early, 0.5 * late - 3 * early)
+    runs += made("he", 0.001, early - 3 * late, -early - 3.1 * late, 0.5 * early - 3 * late)
+    results = Results(runs)
     reference = Contender("default", False, 5, 0.001)
     he, adam = report.difference_table(results, reference, results.best_of(False, 5)).splitlines()[2:]
     assert "| -3.033 ± 0.143 * |" in he and he.count("*") == 1
@@ -402,6 +415,15 @@ def test_as_many_jobs_as_cores_are_allowed(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
     monkeypatch.setattr(sys, "argv", ["study", "file"])
     assert command.parse_options().jobs == 1
+
+
+def test_command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["study", "file", "he=1e-3,0.002", "adam", "he=0.001", "--depth", "5,7", "--decay",
+                                      "--seeds", "3:5", "--reference", "he=2e-3"])
+    options = command.parse_options()
+    assert options.methods == [("he", 0.001), ("he", 0.002), ("adam", 0.001)]
+    assert (options.depths, list(options.seeds), options.decay) == ([5, 7], [3, 4], True)
+    assert options.reference == ("he", 0.002)
 
 
 @pytest.mark.parametrize("argument, message", [
