@@ -36,9 +36,20 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     assert seeds == [([5, 5], pytest.approx([1.895, 2.095])), ([10, 10], pytest.approx([2.0, 2.3]))]
     assert math.log(10) in line_of(top, color="0.6").get_ydata()
     depths, gradients = data_of(line_of(middle, color=pictures.HALF_BIAS))
-    assert depths == [5, 10] and gradients == pytest.approx([0.2395, 0.0422], rel=0.01)  # beta^2 = 0.5, halved a layer
+    assert depths == [5, 6, 7, 8, 9, 10]
+    assert gradients == pytest.approx([0.239 * 2 ** (-layers / 2) for layers in range(6)], rel=0.01)  # beta^2 = 0.5
     assert data_of(line_of(bottom, color=pictures.PYTORCH))[1][0] == pytest.approx(0.067, rel=0.01)
     assert pictures.depth(Results(made("he", 0.001, 1.0)), ["he"]) is None
+
+
+def test_depth_draws_diverged_trainings_as_guessing_and_fills_the_marks_of_preconditioned_ones():
+    runs = made("preconditioned", 0.001, 1.0, decay=True)
+    runs += made("preconditioned", 0.001, math.nan, 2.0, decay=True, depth=10)
+    runs += made("initialization-only", 0.001, 1.5, decay=True)
+    top = pictures.depth(Results(runs), ["preconditioned", "initialization-only"]).axes[0]
+    assert data_of(line_of(top, linestyle="--", label="_child0"))[1] == pytest.approx([1.0, (math.log(10) + 2) / 2])
+    marks = {line.get_ydata()[0]: line.get_fillstyle() for line in top.lines if line.get_linestyle() == "None"}
+    assert marks == {1.0: "full", math.log(10): "full", 1.5: "none"}
 
 
 def test_learning_rates_have_a_panel_for_each_method_with_the_default_one_in_grey():

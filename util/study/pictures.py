@@ -16,7 +16,7 @@ from util.network import TUTORIAL_DEPTH, Net
 from util.plot import save_figure
 from util.study.methods import METHODS
 from util.study.report import LAYERS
-from util.study.statistics import EARLY, PRIMARY, Contender, Results, interval
+from util.study.statistics import EARLY, PAIRS, PRIMARY, Contender, Results, interval, outcomes
 from util.study.theory import INITIALIZATIONS, differences_left
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
@@ -96,7 +96,7 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
                title="theory: does a gradient reach the first layer?")
     bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-9, 1),
                title="theory: can the last layer tell two inputs apart?")
-    between = sorted({*range(depths[0], depths[-1] + 1, 5), *depths})
+    between = np.unique(np.geomspace(depths[0], depths[-1], 25).astype(int)).tolist()
     for name in INITIALIZATIONS:
         if name != "Glorot":
             gradients, left = theory_by_depth(name, between)
@@ -111,20 +111,25 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
 
 
 def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) -> None:
-    """Draw a method's final losses at its best rate: a line through the means, a mark for each seed."""
+    """Draw a method's final losses at its best rate: a line through the means, a mark for each seed.
+
+    The marks of preconditioned methods are filled. A training that diverged is drawn as one that guesses.
+    """
     points = {}
     for number in results.depths():
         contender = results.best.get((method, decay, number))
-        if contender and not results.diverged(contender):
-            points[number] = results.outcomes(contender)[:, PRIMARY]
+        if contender:
+            points[number] = [GUESSING if run.diverged else outcomes(run)[PRIMARY]
+                              for run in results.reported(contender)]
     if points:
         style = STYLES[method]
-        means = [losses.mean() for losses in points.values()]
+        fill = "full" if method in PAIRS else "none"
+        means = [np.mean(losses) for losses in points.values()]
         axes.plot(list(points), means, color=style["color"], linestyle=style["linestyle"])
         for number, losses in points.items():
             axes.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="",
-                      markersize=4, fillstyle="none")
-        axes.plot([], [], markersize=5, fillstyle="none", label=method, **style)
+                      markersize=4, fillstyle=fill)
+        axes.plot([], [], markersize=5, fillstyle=fill, label=method, **style)
 
 
 def theory_by_depth(name: str, depths: list[int]) -> tuple[list[float], list[float]]:
