@@ -186,7 +186,7 @@ def learning_rates(results: Results) -> Figure | None:
     methods = list(dict.fromkeys(method for method, _ in lines))
     if not methods:
         return None
-    columns = min(4, len(methods))
+    columns = min(3, len(methods))
     rows = math.ceil(len(methods) / columns)
     figure = new_figure(2.6 * columns + 1, 2.4 * rows + 1)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
@@ -202,8 +202,9 @@ def learning_rates(results: Results) -> Figure | None:
         axes.set_xscale("log")
     for axes in list(panels):
         axes.remove()
-    for axes in figure.axes[-columns:]:
+    for axes in figure.axes[-columns:]:  # the lowest of each column
         axes.set_xlabel("learning rate")
+        axes.tick_params(labelbottom=True)
     figure.supylabel("training loss over the last tenth, nats")
     add_legend(figure, columns=2)
     return figure
