@@ -48,7 +48,7 @@ def main() -> None:
     for training, run in run_parallel(partial(perform, data, options), trainings, processes=len(trainings)):
         if run.diverged:
             raise Failure(f"the {training.method} training diverged at step {len(run.losses)}; "
-                          f"a lower --{training.method}-lr may help")
+                          "a lower learning rate may help")
         finished[training] = run
         if options.save:
             save_run(run, options.save)

@@ -196,3 +196,28 @@ def test_removed_handle_ends_the_preconditioning():
     optimizer.step()
     for name, parameter in net.named_parameters():
         assert torch.equal(parameter.grad, gradients[name]), name
+
+
+def test_optimizer_of_other_parameters_is_refused():
+    net = Net()
+    optimizer = torch.optim.SGD(copy.deepcopy(net).parameters(), lr=1e-4)
+    with pytest.raises(ValueError, match="^the optimizer has none of the network's parameters$"):
+        precondition(optimizer, net, predict(net))
+
+
+@pytest.mark.parametrize("other", [Net(6), nn.Linear(3, 2), nn.Sequential(Net())])
+def test_statistics_of_another_network_are_refused(other):
+    optimizer = torch.optim.SGD(other.parameters(), lr=1e-4)
+    with pytest.raises(ValueError, match="^the statistics are not of this network, whose layers are "):
+        precondition(optimizer, other, predict(Net()))
+
+
+@pytest.mark.parametrize("optimizer_type", [torch.optim.SGD, torch.optim.LBFGS])
+def test_step_that_computes_the_gradients_itself_is_refused(optimizer_type):
+    net = nn.Linear(3, 2)
+    optimizer = optimizer_type(net.parameters(), lr=1e-4)
+    precondition(optimizer, net, predict(net, (3,)))
+    with pytest.raises(ValueError, match="^a step with a closure cannot be preconditioned"):
+        optimizer.step(lambda: net(torch.ones(1, 3)).sum())
+    with pytest.raises(ValueError, match="^a step with a closure cannot be preconditioned"):
+        optimizer.step(closure=lambda: net(torch.ones(1, 3)).sum())

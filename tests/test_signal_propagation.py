@@ -333,6 +333,12 @@ def test_parameters_shared_by_layers_that_are_no_neighbours_are_refused(last):
     check_refusal(net, (6,), "'4' (Linear).*shares parameters")
 
 
+def test_network_that_is_no_chain_is_named():
+    with pytest.raises(ValueError, match=r"cannot predict a Residual for .*not supported; supported are chains of"):
+        predict(Residual(nn.Linear(6, 6)), (6,))
+
+
+
 @pytest.mark.parametrize("chain", [nn.Sequential(), nn.Sequential(nn.ReLU(), nn.Flatten())])
 def test_chain_without_weight_layer_is_refused(chain):
     with pytest.raises(ValueError, match="no weight layer.*supported are chains of"):

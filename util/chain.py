@@ -45,7 +45,7 @@ def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> Chain:
         input_shape: of one sample, (channels, height, width) or (features,).
 
     Raises:
-        ValueError: if the input shape is none, if a module is not supported, shares parameters with an earlier one or
+        ValueError: if the input shape is not one, if a module is not supported, shares parameters with an earlier one or
             does not fit the shape that reaches it, or if there is no Conv2d or Linear.
     """
     _check_shape(input_shape)
@@ -59,7 +59,7 @@ def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> Chain:
             _check_not_shared(module, seen)
             output = _checked_output(module, signal)
         except (IndexError, RuntimeError, ValueError) as error:
-            layer = f"layer '{name}' ({type(module).__name__})"
+            layer = f"layer '{name}' ({type(module).__name__})" if name else f"a {type(module).__name__}"
             shape = f"an input of shape {tuple(signal.shape[1:])} (input_shape={tuple(input_shape)})"
             raise ValueError(f"cannot predict {layer} for {shape}: {error}; {SUPPORTED}") from error
         signal = output

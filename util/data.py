@@ -23,7 +23,8 @@ TRAINING_IMAGES = 50_000  # of CIFAR-10, and of its stand-in
 TEST_IMAGES = 10_000
 CHUNK = 1_000  # synthetic images that are made at a time
 TIMEOUT = 5.0  # seconds that the CIFAR-10 server may stay silent before it counts as unreachable
-UNREACHABLE = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
+# what urllib raises if there is no answer, and torchvision (RuntimeError) if a file is missing or damaged
+NOT_TO_BE_HAD = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
 
 
 class Images(NamedTuple):
@@ -58,7 +59,7 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
     try:
         with _errors_for_bad_servers():
             return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
-    except UNREACHABLE as error:
+    except NOT_TO_BE_HAD as error:
         problem = (f"CIFAR-10 in '{folder}' is {state} and cannot be loaded ({error}); "
                    f"put {CIFAR10.filename} from https://www.cs.toronto.edu/~kriz/cifar.html there, or try again")
     except OSError as error:

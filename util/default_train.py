@@ -13,6 +13,9 @@ from util.training import FUSED, train
 
 def default_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
                   report: Callable[[str], None] = print) -> np.ndarray:
-    """Train a network from the parameters that PyTorch gave it; takes and returns what `util.training.train` does."""
+    """Train a network from the parameters that PyTorch gave it.
+
+    Takes a learning rate instead of an optimizer; else it takes and returns what `util.training.train` does.
+    """
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
     return train(net, images, optimizer, epochs, seed, report)

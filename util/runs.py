@@ -65,14 +65,17 @@ def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
 
 def check_writable(path: str) -> None:
     """Find out before the work whether `write_whole` can write a file; a `Failure` tells if not."""
-    folder = os.path.dirname(os.path.realpath(path))
     if os.path.exists(path) and not (os.path.isfile(path) and os.access(path, os.W_OK)):
         raise Failure(f"'{path}' is not a regular file that can be written")
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        raise Failure(f"cannot write '{path}': '{folder}' is no folder that can be written to")
+    _check_folder(os.path.dirname(os.path.realpath(path)))
 
 
 def make_folder(path: str) -> None:
     """Make a folder, unless it is there, into which `write_whole` can write files; a `Failure` or OSError if not."""
     os.makedirs(path, exist_ok=True)
-    check_writable(os.path.join(path, "any file"))
+    _check_folder(path)
+
+
+def _check_folder(path: str) -> None:
+    if not (os.path.isdir(path) and os.access(path, os.W_OK)):
+        raise Failure(f"'{path}' is no folder that can be written to")

@@ -34,7 +34,7 @@ correlated positions and max pools. What they assume:
                                 what feeds the position that a pool picks is not larger than elsewhere
 
 Without max pools, m_l, pi_l and the gradients do not depend on c_l, and are exact at any width. README.md says how far
-the last line holds.
+the assumptions on max pools hold.
 """
 from __future__ import annotations
 
@@ -236,7 +236,13 @@ def _check_positive(value: float, layer: Layer, quantity: str, all_zero: bool = 
 
 
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`."""
+    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`.
+
+    Raises a ValueError if the statistics are not of all layers of this network.
+    """
+    names = [name for name, module in net.named_modules() if list(module.parameters(recurse=False))]
+    if names != [layer.name for layer in statistics]:
+        raise ValueError(f"the statistics are not of this network, whose layers are {', '.join(names)}")
     stds = {}
     for layer in statistics:
         module = net.get_submodule(layer.name)

@@ -16,7 +16,7 @@ from util.training import FUSED, train
 
 def static_preconditioned_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
                                 report: Callable[[str], None] = print) -> np.ndarray:
-    """Initialize a network and train it; takes and returns what `util.training.train` does."""
+    """Initialize a network and train it with multiplied gradients; takes and returns what `default_train` does."""
     statistics = predict(net)
     initialize(net, statistics)
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
@@ -25,7 +25,10 @@ def static_preconditioned_train(net: Net, images: Images, learning_rate: float, 
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
-    """Draw normal weights and biases in place, by the global torch generator, with the scales that `predict` says."""
+    """Draw normal weights and biases in place, by the global torch generator, with the scales that `predict` says.
+
+    Frozen parameters are drawn, too.
+    """
     for layer in statistics:
         module = net.get_submodule(layer.name)
         nn.init.normal_(module.weight, std=layer.weight_std)
@@ -37,6 +40,10 @@ def precondition(optimizer: torch.optim.Optimizer, net: nn.Module,
                  statistics: list[LayerStatistics]) -> RemovableHandle:
     """Let an optimizer multiply each gradient by its factor before every step.
 
+    It stays multiplied: another step needs new gradients, as after `zero_grad()`. What is done to gradients between
+    `backward()` and the step, such as clipping, is done to the plain ones. Optimizers that divide gradients by their
+    own size, such as Adam, undo the factors.
+
     Args:
         optimizer: of all or some of the network's parameters, in groups and an order of its own. Gradients that are
             None, and those of parameters that are not the network's, are left alone.
@@ -45,10 +52,18 @@ def precondition(optimizer: torch.optim.Optimizer, net: nn.Module,
 
     Returns:
         The handle of the step pre-hook; `handle.remove()` ends the preconditioning.
+
+    Raises:
+        ValueError: if the statistics are of another network, or if the optimizer has none of its parameters; later, by
+            a step with a closure, which computes the gradients only after the hook.
     """
     factors = dict(zip(net.parameters(), preconditioner(net, statistics)))
+    if not any(parameter in factors for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError("the optimizer has none of the network's parameters")
 
     def multiply_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if any(map(callable, [*args, *kwargs.values()])):
+            raise ValueError("a step with a closure cannot be preconditioned, since it computes the gradients itself")
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter in factors and parameter.grad is not None:
