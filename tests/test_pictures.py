@@ -31,9 +31,11 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     runs += made("adam", 0.001, 1.0, decay=True)
     figure = pictures.depth(Results(runs), ["default", "he"])
     top, middle, bottom = figure.axes
-    assert data_of(line_of(top, color=pictures.HE, linestyle="-")) == ([5, 10], pytest.approx([1.995, 2.15]))
+    places = pytest.approx([5, 10], rel=0.05)  # a little aside
+    assert data_of(line_of(top, color=pictures.HE, linestyle="-")) == (places, pytest.approx([1.995, 2.15]))
     seeds = [data_of(line) for line in top.lines if line.get_linestyle() == "None"]
-    assert seeds == [([5, 5], pytest.approx([1.895, 2.095])), ([10, 10], pytest.approx([2.0, 2.3]))]
+    assert [losses for _, losses in seeds] == [pytest.approx([1.895, 2.095]), pytest.approx([2.0, 2.3])]
+    assert [numbers for numbers, _ in seeds] == [pytest.approx([5, 5], rel=0.05), pytest.approx([10, 10], rel=0.05)]
     assert math.log(10) in line_of(top, color="0.6").get_ydata()
     depths, gradients = data_of(line_of(middle, color=pictures.HALF_BIAS))
     assert depths == [5, 6, 7, 8, 9, 10]
@@ -73,14 +75,15 @@ def test_differences_have_a_panel_for_the_primary_outcome_and_one_for_the_early_
     runs += made("he", 0.001, RISING - 0.2, 0.5 * RISING)
     runs += made("adam", 0.001, math.nan, 1.0)
     results = Results(runs)
-    left, right = pictures.differences(results, "default", None).axes
+    figure = pictures.differences(results, "default", None)
+    left, right = figure.axes
     (final,), (early,) = left.containers, right.containers
     assert final.lines[0].get_xdata() == pytest.approx([-(0.2 + 0.9475) / 2])
     assert early.lines[0].get_xdata() == pytest.approx([-(0.2 + 0.0475) / 2])
     (segment,) = final.lines[2][0].get_segments()
     assert segment[:, 0] == pytest.approx(-0.57375 + 12.7062 * 0.37375 * np.array([-1, 1]), rel=1e-4)
     assert [label.get_text() for label in left.get_yticklabels()] == ["he=0.001"]
-    assert "left is better" in left.get_xlabel() and "0.1" in right.get_title()
+    assert any("left is better" in text.get_text() for text in figure.texts) and "0.1" in right.get_title()
     assert pictures.differences(results, "adam", None) is None
 
 
@@ -118,5 +121,5 @@ def test_scales_are_of_the_tutorials_network_and_a_deep_one():
 def test_only_pictures_with_data_are_written(tmp_path, loss, drawn):
     results = Results([*made("default", 0.001, loss, loss), *made("he", 0.001, loss, loss),
                        *made("he", 0.001, loss, depth=7)])
-    pictures.draw_all(results, "default", None, tmp_path / "new")
-    assert {path.stem for path in (tmp_path / "new").iterdir()} == drawn
+    pictures.draw_all(results, "default", None, str(tmp_path))
+    assert {path.stem for path in tmp_path.iterdir()} == drawn

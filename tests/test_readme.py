@@ -27,10 +27,11 @@ def test_own_network_is_trained_with_preconditioned_gradients():
 
 
 def tables_by_command():
-    """Return the table lines that follow each command which only reports, up to the next heading."""
+    """Return the tables, as lists of lines, that follow each command which only reports, up to the next heading."""
     tables = {}
     arguments = None
     for readme in READMES:
+        before = ""
         for line in readme.read_text(encoding="utf-8").splitlines():
             found = REPORT.search(line)
             if line.startswith("#"):
@@ -38,17 +39,30 @@ def tables_by_command():
             elif found:
                 arguments = found.group(1)
             elif arguments and line.startswith("|"):
-                tables.setdefault(arguments, []).append(line)
+                if not before.startswith("|"):
+                    tables.setdefault(arguments, []).append([])
+                tables[arguments][-1].append(line)
+            before = line
     return tables
 
 
-@pytest.mark.parametrize("arguments, lines", tables_by_command().items(), ids=list(tables_by_command()))
-def test_tables_are_printed_by_the_command_before_them(monkeypatch, capsys, arguments, lines):
+@pytest.mark.parametrize("arguments, shown", tables_by_command().items(), ids=list(tables_by_command()))
+def test_tables_are_printed_by_the_command_before_them(monkeypatch, capsys, arguments, shown):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["util.study", *shlex.split(arguments)])
     command.main()
-    printed = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line not in printed] == []
+    printed = [table.splitlines() for table in capsys.readouterr().out.split("\n\n")]
+    assert [table for table in shown if table not in printed] == []
+
+
+def test_losses_and_differences_in_the_studys_text_stand_in_its_tables():
+    """They are the numbers with three digits behind the point; a difference may be told without its sign."""
+    lines = READMES[1].read_text(encoding="utf-8").splitlines()
+    tables = "\n".join(line for line in lines if line.startswith("|"))
+    text = " ".join(line.strip() for line in lines if not line.startswith("|"))
+    numbers = re.findall(r"(?<![\d.])\d\.\d{3}(?: ± \d\.\d{3})?(?!\d)", text)
+    assert len(numbers) > 10
+    assert [number for number in numbers if number not in tables] == []
 
 
 def test_each_file_of_results_has_a_table():

@@ -338,7 +338,6 @@ def test_network_that_is_no_chain_is_named():
         predict(Residual(nn.Linear(6, 6)), (6,))
 
 
-
 @pytest.mark.parametrize("chain", [nn.Sequential(), nn.Sequential(nn.ReLU(), nn.Flatten())])
 def test_chain_without_weight_layer_is_refused(chain):
     with pytest.raises(ValueError, match="no weight layer.*supported are chains of"):

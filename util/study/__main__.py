@@ -11,7 +11,6 @@ import time
 from argparse import Namespace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,9 +20,10 @@ from util.data import TRAINING_IMAGES, DataSet, load
 from util.failure import Failure, plain_endings
 from util.network import TUTORIAL_DEPTH, Net
 from util.parallel import run_parallel
-from util.signal_propagation import LayerStatistics, predict_current
+from util.runs import make_folder
+from util.signal_propagation import predict_current
 from util.study.methods import METHODS, measure
-from util.study.options import DEFAULT_REFERENCE, parse_options
+from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import tables
 from util.study.results import Run, Training, append, check_settings, create, read_runs, reduce_losses, rounded
@@ -37,18 +37,20 @@ def main() -> None:
     runs = read_runs(options.file)
     complete_settings(options, runs)
     check_reference(options, runs)
+    if options.pictures:
+        make_folder(options.pictures)
     if options.methods:
         train_missing(options, runs)
         runs = read_runs(options.file)
     elif not runs:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(runs)
-    method, rate = options.reference
-    if options.reference != DEFAULT_REFERENCE and not results.references(method, rate):
-        raise Failure(f"--reference: '{options.file}' has no training of it that did not diverge")
+    method, rate = options.reference or ("default", None)
     print(*tables(results, method, rate), sep="\n\n", flush=True)
     if options.pictures:
         draw_all(results, method, rate, options.pictures)
+    if options.reference and not results.references(method, rate):
+        raise Failure(f"--reference: all trainings of {method} in '{options.file}' diverged")
 
 
 def complete_settings(options: Namespace, runs: list[Run]) -> None:
@@ -65,11 +67,13 @@ def complete_settings(options: Namespace, runs: list[Run]) -> None:
 
 
 def check_reference(options: Namespace, runs: list[Run]) -> None:
-    """Find out before the work whether the reference is among what is or will be trained."""
+    """Find out before the work whether a reference that is named is among what is or will be trained."""
+    if not options.reference:
+        return
     method, rate = options.reference
     pairs = {(run.training.method, run.training.learning_rate) for run in runs} | set(options.methods)
     found = any(method == name and rate in (None, other) for name, other in pairs)
-    if options.reference != DEFAULT_REFERENCE and not found:
+    if not found:
         raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
 
 
@@ -114,7 +118,8 @@ def perform(data: DataSet, training: Training) -> Run:
     if training.decay:
         let_decay(optimizer, steps)
 
-    before = measure_and_predict(net, data, training.seed)
+    if training.depth == TUTORIAL_DEPTH:
+        before = measure_and_predict(net, data, training.seed)
     losses = train(net, data.training, optimizer, training.epochs, training.seed, report=lambda line: None)
     test_loss, test_accuracy = evaluate(net, data.test)
     run = Run(training, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, steps))

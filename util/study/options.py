@@ -9,19 +9,19 @@ from util.data import TRAINING_IMAGES
 from util.network import TUTORIAL_DEPTH
 from util.options import number
 from util.study.methods import METHODS
+from util.study.results import DEEPEST
 from util.training import MINIBATCH
 
 SEED = number(int, 0, 2**32 - 1)
 RATE = number(float, 1e-30, 1e30)
-DEPTH = number(int, TUTORIAL_DEPTH, 1000)
-DEFAULT_REFERENCE = ("default", None)
+DEPTH = number(int, TUTORIAL_DEPTH, DEEPEST)
 
 
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line.
 
-    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `depths` a list, and
-    `reference` a method with a learning rate or None. What is None was not given, and is the file's.
+    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `depths` a list without any,
+    and `reference` a method with a learning rate or None. Settings that are None were not given, and are the file's.
     """
     parser = argparse.ArgumentParser(
         prog="python3 -m util.study", description="Compare methods, learning rates, depths and seeds; see "
@@ -34,10 +34,10 @@ def parse_options() -> argparse.Namespace:
         "(default: 0:1)")
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
     add("--depth", type=depths, default=[TUTORIAL_DEPTH], dest="depths", metavar="N[,N...]",
-        help=f"numbers of weight layers, at least {TUTORIAL_DEPTH} (default: {TUTORIAL_DEPTH})")
-    add("--reference", type=reference, default=DEFAULT_REFERENCE, metavar="METHOD[=RATE]",
+        help=f"numbers of weight layers, from {TUTORIAL_DEPTH} to {DEEPEST} (default: {TUTORIAL_DEPTH})")
+    add("--reference", type=reference, metavar="METHOD[=RATE]",
         help="what to subtract, without a rate at its best one (default: default)")
-    add("--pictures", type=Path, metavar="FOLDER", help="draw the pictures into this folder")
+    add("--pictures", metavar="FOLDER", help="draw the pictures into this folder")
     add("-e", "--epochs", type=number(int, 1, 10**6), metavar="N",
         help="passes through the training images (default: the file's, or 2)")
     add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), metavar="N",
@@ -81,8 +81,8 @@ def check_method(method: str) -> None:
 
 
 def depths(text: str) -> list[int]:
-    """Parse N[,N...]."""
-    return [DEPTH(depth) for depth in text.split(",")]
+    """Parse N[,N...], without repetitions."""
+    return list(dict.fromkeys(DEPTH(depth) for depth in text.split(",")))
 
 
 def seeds(text: str) -> range:

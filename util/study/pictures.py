@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 import matplotlib.style
@@ -16,11 +16,12 @@ from util.network import TUTORIAL_DEPTH, Net
 from util.plot import save_figure
 from util.study.methods import METHODS
 from util.study.report import LAYERS
-from util.study.statistics import EARLY, PAIRS, PRIMARY, Contender, Results, interval, outcomes
+from util.study.statistics import EARLY, ORDER, PAIRS, PRIMARY, Contender, Results, interval, outcomes
 from util.study.theory import INITIALIZATIONS, differences_left
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
 PYTORCH, HE, PRESERVING, ZERO_BIAS, HALF_BIAS, OTHER = "black", "#009E73", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7"
+DYNAMIC, IMAGES = "#E69F00", "0.6"
 STYLES: dict[str, dict[str, Any]] = {
     "default": dict(color=PYTORCH, linestyle="-", marker="o"),
     "he": dict(color=HE, linestyle="-", marker="v"),
@@ -31,11 +32,11 @@ STYLES: dict[str, dict[str, Any]] = {
     "preconditioned-zero-bias": dict(color=ZERO_BIAS, linestyle="--", marker="D"),
     "preconditioned-half-bias": dict(color=HALF_BIAS, linestyle="--", marker="^"),
     "preconditioner-only": dict(color=PYTORCH, linestyle="--", marker="o"),
-    "preconditioned-images": dict(color=OTHER, linestyle="--", marker="P"),
-    "dynamic": dict(color=OTHER, linestyle="-.", marker="X"),
+    "preconditioned-images": dict(color=IMAGES, linestyle="--", marker="P"),
+    "dynamic": dict(color=DYNAMIC, linestyle="-.", marker="X"),
     "measured": dict(color=OTHER, linestyle=":", marker="h"),
     "adam": dict(color=PYTORCH, linestyle=":", marker="x"),
-    "initialization-adam": dict(color=PRESERVING, linestyle=":", marker="+"),
+    "initialization-adam": dict(color=PRESERVING, linestyle=":", marker="p"),
 }
 THEORY_COLOURS = {"PyTorch": PYTORCH, "Glorot": OTHER, "He": HE, "variance-preserving": PRESERVING,
                   "the same, zero bias": ZERO_BIAS, "the same, half bias": HALF_BIAS}
@@ -46,9 +47,8 @@ DEEP = 40  # weight layers, of the deep network in the picture of scales
 GROWTH_METHODS = ("default", "he", "initialization-only", "preconditioned", "dynamic", "measured")
 
 
-def draw_all(results: Results, method: str, rate: float | None, folder: Path) -> None:
-    """Write all pictures into a folder; `method` and `rate` are the reference, None being its best rate."""
-    folder.mkdir(parents=True, exist_ok=True)
+def draw_all(results: Results, method: str, rate: float | None, folder: str) -> None:
+    """Write all pictures into a folder that exists; `method` and `rate` are the reference, None being its best rate."""
     with matplotlib.style.context("default"):  # not the user's
         figures = {
             "depth": depth(results, SGD_METHODS),
@@ -61,7 +61,7 @@ def draw_all(results: Results, method: str, rate: float | None, folder: Path) ->
         }
         for name, figure in figures.items():
             if figure is not None:
-                save_figure(figure, str(folder / f"{name}.png"))
+                save_figure(figure, os.path.join(folder, f"{name}.png"))
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -94,7 +94,7 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
 
     middle.set(ylabel="gradient of\nthe first layer's weights", yscale="log", ylim=(1e-12, 10),
                title="theory: does a gradient reach the first layer?")
-    bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-9, 1),
+    bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-8, 1),
                title="theory: can the last layer tell two inputs apart?")
     between = np.unique(np.geomspace(depths[0], depths[-1], 25).astype(int)).tolist()
     for name in INITIALIZATIONS:
@@ -125,9 +125,10 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
         style = STYLES[method]
         fill = "full" if method in PAIRS else "none"
         means = [np.mean(losses) for losses in points.values()]
-        axes.plot(list(points), means, color=style["color"], linestyle=style["linestyle"])
+        aside = 1.008 ** (ORDER.index(method) - len(ORDER) / 2)  # so that the marks of two methods do not coincide
+        axes.plot([number * aside for number in points], means, color=style["color"], linestyle=style["linestyle"])
         for number, losses in points.items():
-            axes.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="",
+            axes.plot([number * aside] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="",
                       markersize=4, fillstyle=fill)
         axes.plot([], [], markersize=5, fillstyle=fill, label=method, **style)
 
@@ -181,9 +182,9 @@ def learning_rates(results: Results) -> Figure | None:
     for method in METHODS:
         for decay in schedules_of(results):
             points = rates_and_losses(results, (method, decay, number))
-            if len(points) > 1:
+            if points:
                 lines[method, decay] = points
-    methods = list(dict.fromkeys(method for method, _ in lines))
+    methods = list(dict.fromkeys(method for (method, _), points in lines.items() if len(points) > 1))
     if not methods:
         return None
     columns = min(3, len(methods))
@@ -222,28 +223,27 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     rows = []
     for reference in results.references(method, rate):
         if reference.depth == first_depth(results):
-            intervals = intervals_of(results, reference)
-            if intervals:
-                rows.append((reference, intervals))
+            paired = differences_by_contender(results, reference)
+            if paired:
+                rows.append((reference, paired))
     if not rows:
         return None
-    heights = [len(intervals) for _, intervals in rows]
+    heights = [len(paired) for _, paired in rows]
     figure = new_figure(9, 0.35 * sum(heights) + 1.2 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False, sharex="col", height_ratios=heights)
-    for (reference, intervals), (left, right) in zip(rows, panels):
-        draw_forest(left, intervals, PRIMARY)
-        draw_forest(right, intervals, EARLY)
-        left.set_yticks(range(len(intervals)), [str(contender) for contender in intervals])
+    for (reference, paired), (left, right) in zip(rows, panels):
+        draw_forest(left, paired, PRIMARY)
+        draw_forest(right, paired, EARLY)
+        left.set_yticks(range(len(paired)), [str(contender) for contender in paired])
         right.set_yticks([])
         left.set_title(f"last tenth, minus {reference}", fontsize="medium")
         right.set_title("around epoch 0.1", fontsize="medium")
-    for axes in panels[-1]:
-        axes.set_xlabel("difference of training losses, nats; left is better")
+    figure.supxlabel("difference of training losses, nats; left is better", fontsize="medium")
     return figure
 
 
-def intervals_of(results: Results, reference: Contender) -> dict[Contender, np.ndarray]:
-    """Return the differences of each method from the reference, at its best rate."""
+def differences_by_contender(results: Results, reference: Contender) -> dict[Contender, np.ndarray]:
+    """Return the differences of each method from the reference, each at its best rate."""
     found = {}
     for contender in results.best_of(reference.decay, reference.depth):
         if contender != reference and not results.diverged(contender):
@@ -253,15 +253,15 @@ def intervals_of(results: Results, reference: Contender) -> dict[Contender, np.n
     return found
 
 
-def draw_forest(axes: Axes, intervals: dict[Contender, np.ndarray], outcome: int) -> None:
+def draw_forest(axes: Axes, paired: dict[Contender, np.ndarray], outcome: int) -> None:
     """Draw the mean and interval of an outcome for each contender, from top to bottom."""
-    for place, (contender, values) in enumerate(intervals.items()):
+    for place, (contender, values) in enumerate(paired.items()):
         mean, half, _ = interval(values[:, outcome])
         style = STYLES[contender.method]
         axes.errorbar(mean, place, xerr=half, color=style["color"], marker=style["marker"], capsize=3)
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(axis="x", color="0.9")
-    axes.set_ylim(len(intervals) - 0.5, -0.5)
+    axes.set_ylim(len(paired) - 0.5, -0.5)
 
 
 def curves(results: Results) -> Figure | None:
@@ -300,12 +300,13 @@ def growth(results: Results) -> Figure | None:
         return None
     figure = new_figure(7, 6)
     axes = figure.subplots()
-    colours = dict(zip(GROWTH_METHODS, (PYTORCH, HE, PRESERVING, HALF_BIAS, OTHER, ZERO_BIAS)))
     markers = dict(zip(LAYERS, "os^Dv"))
+    handles = []
     for method, (_, measured, predicted) in grown.items():
+        style = dict(color=STYLES[method]["color"], fillstyle="none" if method == "initialization-only" else "full")
         for layer, x, y in zip(LAYERS, predicted, measured):
-            axes.plot([x], [y], color=colours[method], marker=markers[layer], linestyle="")
-    handles = [Line2D([], [], color=colours[method], linewidth=4, label=method) for method in grown]
+            axes.plot([x], [y], marker=markers[layer], linestyle="", **style)
+        handles.append(Line2D([], [], marker="o", markersize=9, linestyle="", label=method, **style))
     handles += [Line2D([], [], color="0.4", marker=marker, linestyle="", label=layer)
                 for layer, marker in markers.items()]
     axes.axline((1, 1), slope=1, color="0.6", label="as predicted", zorder=0)

@@ -31,7 +31,7 @@ def all_tables(results: Results, method: str, rate: float | None) -> Iterator[st
     yield rate_table(results)
     for reference in results.references(method, rate):
         best = results.best_of(reference.decay, reference.depth)
-        same = [contender for contender in results.runs if contender[1:3] == reference[1:3]]
+        same = [contender for contender in results.runs if contender.setting == reference.setting]
         yield difference_table(results, reference, best if rate is None else same)
     yield growth_table(results)
 
@@ -61,7 +61,7 @@ def _depth_cell(results: Results, contender: Contender | None) -> str:
         return f"diverged: {results.diverged(contender)} of {len(losses)}"
     trained = int((losses <= TRAINED).sum())
     cell = mean_and_spread(losses)
-    return cell if trained == len(losses) else f"{cell}, {trained} of {len(losses)}"
+    return cell if trained == len(losses) else f"{cell}, trained: {trained} of {len(losses)}"
 
 
 def pair_table(results: Results, decay: bool) -> str:
@@ -125,7 +125,10 @@ def outcome_table(results: Results) -> str:
 
 
 def rate_table(results: Results) -> str:
-    """Tabulate best rates, and between which the loss is within 0.1 of the best; (edge): of those that were tried."""
+    """Tabulate best rates, and between which the loss is within 0.1 of the best; (edge): of those that were tried.
+
+    Where no rate trains, none is good.
+    """
     rows = []
     for group, best in results.best.items():
         contenders = results.rates(group)
@@ -133,8 +136,11 @@ def rate_table(results: Results) -> str:
         if len(contenders) > 1 and np.isfinite(min(losses)):
             rates = [contender.learning_rate for contender in contenders]
             good = [_rate_cell(rate, rates) for rate in good_rates(rates, losses)]
-            rows.append([f"`{best}`", best.depth, f"{min(losses):.3f}", *good])
-    return markdown(["best rate", "depth", OUTCOMES[PRIMARY], "good from", "to"], rows)
+            if min(losses) > TRAINED:
+                good = ["none", "none"]
+            seeds = ", ".join(map(str, sorted(results.tuning_seeds(group))))
+            rows.append([f"`{best}`", best.depth, seeds, f"{min(losses):.3f}", *good])
+    return markdown(["best rate", "depth", "tuned on seeds", OUTCOMES[PRIMARY], "good from", "to"], rows)
 
 
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
@@ -182,7 +188,7 @@ def signed(estimate: tuple[float, float, float]) -> str:
 
 
 def stars(p_values: Sequence[float]) -> list[str]:
-    """Return " *" for p-values that are below 5 % after Holm's adjustment for all of them."""
+    """Return " *" for p-values of a table that are below 5 % after Holm's adjustment for all of them."""
     return [" *" if p < 0.05 else "" for p in holm(p_values)]
 
 

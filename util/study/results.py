@@ -15,8 +15,10 @@ from util.curves import final_loss
 from util.failure import Failure
 from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
+from util.training import MINIBATCH
 
 PARTS = 200  # of a training, over each of which its losses are averaged
+DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the theory says of PyTorch's initialization
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
 
 
@@ -102,14 +104,28 @@ def read_row(cells: list[str]) -> Run:
         images=int(row["images"]),
         epochs=int(row["epochs"]),
     )
-    if training.depth < TUTORIAL_DEPTH:
-        raise ValueError(f"depth is {training.depth}, below {TUTORIAL_DEPTH}")
+    losses, *growths = (tuple(map(float, row[name].split())) for name in COLUMNS[-4:])
+    run = Run(training, row["torch"], float(row["test_loss"]), float(row["test_accuracy"]), losses, *growths)
+    _check_row(run)
+    return run
+
+
+def _check_row(run: Run) -> None:
+    training = run.training
+    if not TUTORIAL_DEPTH <= training.depth <= DEEPEST:
+        raise ValueError(f"depth is {training.depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
     if not 0 < training.learning_rate < math.inf:
         raise ValueError(f"learning_rate is {training.learning_rate}")
-    losses, *growths = (tuple(map(float, row[name].split())) for name in COLUMNS[-4:])
-    if not losses:
-        raise ValueError("there are no losses")
-    return Run(training, row["torch"], float(row["test_loss"]), float(row["test_accuracy"]), losses, *growths)
+    if training.seed < 0 or training.images < MINIBATCH or training.epochs < 1:
+        raise ValueError("seed, images or epochs are too small")
+    if not 0 <= run.test_accuracy <= 1:
+        raise ValueError(f"test_accuracy is {run.test_accuracy}, not from 0 to 1")
+    steps = training.epochs * (training.images // MINIBATCH)
+    if len(run.losses) != min(PARTS, steps):
+        raise ValueError(f"there are {len(run.losses)} losses instead of {min(PARTS, steps)}")
+    growths = {len(growth) for growth in run[-3:]}
+    if growths not in ({0}, {TUTORIAL_DEPTH}):
+        raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -122,7 +138,7 @@ def read_runs(path: Path) -> list[Run]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")  # then no row can be read that is none
     lines = text.split("\n")
     if lines.pop():
         raise Failure(f"{path}:{len(lines) + 1}: the last line is not finished")

@@ -32,6 +32,16 @@ class Contender(NamedTuple):
     depth: int
     learning_rate: float
 
+    @property
+    def group(self) -> tuple[str, bool, int]:
+        """All contenders of a group differ in nothing but their learning rates."""
+        return self.method, self.decay, self.depth
+
+    @property
+    def setting(self) -> tuple[bool, int]:
+        """Contenders of the same setting are compared."""
+        return self.decay, self.depth
+
     def __str__(self) -> str:
         schedule = "-decay" if self.decay else ""
         return f"{self.method}{schedule}={self.learning_rate!r}"
@@ -46,23 +56,23 @@ class Results:
             training = run.training
             contender = Contender(training.method, training.decay, training.depth, training.learning_rate)
             self.runs.setdefault(contender, {})[training.seed] = run
-        self.best = {}  # by method, decay and depth
-        for group in {contender[:3]: None for contender in self.runs}:
+        self.best = {}  # by group
+        for group in dict.fromkeys(contender.group for contender in self.runs):
             self.best[group] = self._best_rate(group)
 
     def rates(self, group: tuple[str, bool, int]) -> list[Contender]:
-        """Return all contenders of a method, schedule and depth, by ascending learning rate."""
-        return [contender for contender in self.runs if contender[:3] == group]
+        """Return all contenders of a group, by ascending learning rate."""
+        return [contender for contender in self.runs if contender.group == group]
 
     def tuning_seeds(self, group: tuple[str, bool, int]) -> set[int]:
-        """Return the seeds that all learning rates of a method have in common, if it was trained at several."""
+        """Return the seeds that all learning rates of a group have in common; none if there is only one rate."""
         seeds = [set(self.runs[contender]) for contender in self.rates(group)]
         return set.intersection(*seeds) if len(seeds) > 1 else set()
 
     def tuning_loss(self, contender: Contender) -> float:
         """Return the mean final loss over the tuning seeds, or else all seeds; infinity if one diverged."""
         runs = self.runs[contender]
-        seeds = self.tuning_seeds(contender[:3]) or set(runs)
+        seeds = self.tuning_seeds(contender.group) or set(runs)
         return float(np.mean([math.inf if runs[seed].diverged else outcomes(runs[seed])[PRIMARY] for seed in seeds]))
 
     def _best_rate(self, group: tuple[str, bool, int]) -> Contender:
@@ -70,17 +80,17 @@ class Results:
 
     def is_best(self, contender: Contender) -> bool:
         """Whether this is its method's best learning rate."""
-        return self.best[contender[:3]] == contender
+        return self.best[contender.group] == contender
 
     def best_of(self, decay: bool, depth: int) -> list[Contender]:
         """Return each method at its best learning rate of a schedule and depth."""
-        return [contender for group, contender in self.best.items() if group[1:] == (decay, depth)]
+        return [contender for contender in self.best.values() if contender.setting == (decay, depth)]
 
     def seeds(self, contender: Contender) -> list[int]:
         """Return the seeds to report on: those that the best learning rate was not chosen by, if there are any."""
         seeds = set(self.runs[contender])
         if self.is_best(contender):
-            seeds = seeds - self.tuning_seeds(contender[:3]) or seeds
+            seeds = seeds - self.tuning_seeds(contender.group) or seeds
         return sorted(seeds)
 
     def reported(self, contender: Contender) -> list[Run]:
@@ -97,14 +107,14 @@ class Results:
 
     def settings(self) -> list[tuple[bool, int]]:
         """Return the schedules and depths that were trained."""
-        return list(dict.fromkeys((contender.decay, contender.depth) for contender in self.runs))
+        return list(dict.fromkeys(contender.setting for contender in self.runs))
 
     def depths(self) -> list[int]:
         """Return the depths that were trained, ascending."""
         return sorted({contender.depth for contender in self.runs})
 
     def references(self, method: str, rate: float | None) -> list[Contender]:
-        """Return a method for each schedule and depth: at a rate, or at the best one."""
+        """Return a method for each schedule and depth, at a rate or at the best one, unless a training diverged."""
         found = []
         for decay, depth in self.settings():
             best = self.best.get((method, decay, depth))
@@ -121,8 +131,11 @@ class Results:
         return np.array(pairs).reshape(-1, len(OUTCOMES))
 
     def overtakings(self, contender: Contender) -> list[float | None]:
-        """Return, for each seed, when the default training of the same schedule, depth and best rate overtakes."""
-        default = self.best.get(("default", *contender[1:3]))
+        """Return when the default training of the same schedule and depth, at its best rate, overtakes.
+
+        There is an entry for each seed that both have, and with which neither diverged.
+        """
+        default = self.best.get(("default", *contender.setting))
         found = []
         for run in self.reported(contender):
             other = self.runs[default].get(run.training.seed) if default else None
