@@ -261,6 +261,7 @@ def draw_forest(axes: Axes, paired: dict[Contender, np.ndarray], outcome: int) -
         axes.errorbar(mean, place, xerr=half, color=style["color"], marker=style["marker"], capsize=3)
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(axis="x", color="0.9")
+    axes.locator_params(axis="x", nbins=5)
     axes.set_ylim(len(paired) - 0.5, -0.5)
 
 
