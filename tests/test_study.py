@@ -105,6 +105,20 @@ def test_factors_are_refreshed(monkeypatch, method):
         assert [parameter.grad.mean().item() for parameter in net.parameters()] == pytest.approx(expected, rel=1e-5)
 
 
+def test_factors_are_not_refreshed_when_the_training_has_diverged(monkeypatch):
+    """The theory would refuse it; the next loss is not finite, and ends the training."""
+    monkeypatch.setattr(methods, "REFRESH_EVERY", 1)
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0)
+    methods.by_theory(optimizer, net, [], IMAGES, 7)
+    net.conv1.weight.data.fill_(math.nan)
+    optimizer.step()
+
+
+def test_refreshing_and_measuring_are_what_the_readme_says():
+    assert (methods.REFRESH_EVERY, methods.MEASURED_IMAGES) == (500, 500)
+
+
 def test_a_dead_layer_is_no_reason_to_end():
     """Its gradients, which are zero, stay zero; the last layer's bias is still trained."""
     torch.manual_seed(7)
@@ -142,11 +156,11 @@ def test_moments_of_the_images():
 
 
 def test_a_deeper_network_is_trained():
-    torch.manual_seed(7)
+    torch.manual_seed(3)
     net = Net(7)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    losses = train(net, IMAGES, optimizer, epochs=1, seed=7, report=lambda line: None)
-    result = command.perform(DATA, Training("default", 0.01, False, 7, 7, "synthetic", 122, 1))
+    losses = train(net, IMAGES, optimizer, epochs=1, seed=3, report=lambda line: None)
+    result = command.perform(DATA, Training("default", 0.01, False, 7, 3, "synthetic", 122, 1))
     assert result.losses == pytest.approx(losses.tolist(), rel=1e-3)
     assert result.test_loss == pytest.approx(evaluate(net, DATA.test)[0], rel=1e-4) and result.weight_growth == ()
 
@@ -161,6 +175,18 @@ def test_a_training_of_the_study_is_that_of_the_demo(method):
     first, last = (methods.measure(each, IMAGES, 7) for each in (network(method)[0], net))
     growth = [after.weight_gradient_std / before.weight_gradient_std for before, after in zip(first, last)]
     assert result.measured_gradient_growth == pytest.approx(growth, rel=1e-4)  # five digits
+
+
+def test_growth_is_measured_with_the_seed_of_the_training(monkeypatch):
+    seeds = []
+
+    def record(net, images, seed):
+        seeds.append(seed)
+        return predict_current(net)
+
+    monkeypatch.setattr(command, "measure", record)
+    command.perform(DATA, Training("default", 0.001, False, 5, 3, "synthetic", 122, 1))
+    assert seeds == [3, 3]
 
 
 def test_losses_are_averaged_over_parts_of_the_run():
@@ -219,7 +245,8 @@ def test_what_cannot_be_read_is_refused_by_line(tmp_path, change, problem):
 
 @pytest.mark.parametrize("change, diverged", [
     ({}, False), ({"test_loss": math.nan}, True), ({"losses": (1.0, math.nan)}, True),
-    ({"losses": (1.0, 10.0)}, False), ({"losses": (1.0, 8e17)}, True)])
+    ({"losses": (1.0, 10.0)}, False), ({"losses": (1.0, 11.0)}, True), ({"losses": (1.0, 8e17)}, True),
+    ({"losses": (1.0,) * 18 + (19.0, 2.0)}, True)])
 def test_divergence(change, diverged):
     assert RUN._replace(**change).diverged == diverged
 
@@ -229,6 +256,17 @@ def made(method, rate, *losses, seeds=None, decay=False, depth=5):
     return [Run(Training(method, rate, decay, depth, seed, "synthetic", 400, 2), "2.0.0", 2.0, 0.5,
                 tuple(np.broadcast_to(np.float64(loss), 200).tolist()))
             for seed, loss in zip(seeds or range(len(losses)), losses)]
+
+
+def test_rows_of_other_epochs_are_refused(tmp_path):
+    """Both have 200 losses."""
+    path = tmp_path / "results.csv"
+    create(path)
+    (run,) = made("default", 0.001, 1.0)
+    append(run, path)
+    append(run._replace(training=run.training._replace(epochs=3)), path)
+    with pytest.raises(Failure, match=":3: epochs is 3, not 2$"):
+        read_runs(path)
 
 
 OVERTAKEN = np.repeat([0.0, 2.5], 100)  # by a default training of loss 1 or 2, after an epoch
@@ -291,6 +329,36 @@ def test_comparisons_are_paired_by_seed_within_schedule_and_depth():
     assert len(results.references("default", None)) == 3 and len(results.references("default", 0.01)) == 1
 
 
+def test_no_training_is_compared_with_one_of_another_schedule_or_depth():
+    runs = []
+    for method in "default", "he":
+        runs += made(method, 0.001, 1, 2)
+        runs += made(method, 0.001, 3, 5, decay=True)
+        runs += made(method, 0.001, 6, 9, depth=7)
+    for rate in None, 0.001:
+        tables = [table.splitlines() for table in report.tables(Results(runs), "default", rate)]
+        compared = {table[0].split(" | ")[0]: table[2:] for table in tables if table[0].startswith("| minus")}
+        assert list(compared) == ["| minus `default=0.001`", "| minus `default=0.001`, depth 7",
+                                  "| minus `default-decay=0.001`"]
+        for head, rows in compared.items():
+            method = "`he-decay=0.001`" if "decay" in head else "`he=0.001`"
+            assert [row.split(" | ")[0] for row in rows] == [f"| {method}"]
+
+
+def test_tables_without_what_diverged_or_has_one_depth():
+    diverged = Results([*made("default", 0.001, math.nan, 1.0), *made("preconditioner-only", 0.001, 1.0, 1.0)])
+    assert report.pair_table(diverged, False) == ""
+    assert diverged.overtakings(Contender("preconditioner-only", False, 5, 0.001)) == [None]
+    assert not any("at depth" in table for table in report.tables(diverged, "default", None))
+    swapped = Results([*made("default", 0.001, 1.0, 1.0), *made("preconditioner-only", 0.001, math.nan, 1.0)])
+    assert report.pair_table(swapped, False) == ""
+
+
+def test_where_no_rate_trains_none_is_good():
+    results = Results([*made("adam", 0.1, 2.3, 2.3), *made("adam", 0.01, 2.31)])
+    assert report.rate_table(results).splitlines()[2] == "| `adam=0.1` | 5 | 0 | 2.300 | none | none |"
+
+
 def test_stars_are_those_of_the_last_tenth():
     """One is early apart for certain and ends anyhow, the other the other way round."""
     late, early = np.repeat([0.0, 1.0], 100), np.repeat([1.0, 0.0], 100)
@@ -325,6 +393,12 @@ def test_initializations_of_the_theory_are_those_of_torch(name, draw):
         weight = net.get_submodule(layer.name).weight
         draw(weight)
         assert rms(weight) == pytest.approx(layer.weight_std, rel=0.15)
+
+
+def test_biases_of_the_theory_are_those_of_torch():
+    for name, share in ("He", 0), ("Glorot", 0), ("PyTorch", 1):
+        for layer in theory.INITIALIZATIONS[name](Net(6)):
+            assert layer.bias_std == pytest.approx(share * layer.weight_std)
 
 
 def test_what_is_left_of_a_difference_by_monte_carlo():
@@ -414,15 +488,82 @@ def test_what_does_not_fit_the_file_is_refused_before_any_work(tmp_path, monkeyp
     assert path.read_bytes() == before and COLUMNS[0] == "method"
 
 
+def test_what_is_named_is_trained(tmp_path, monkeypatch):
+    called = []
+
+    def record(function, tasks, processes):
+        called.append((tasks, processes))
+        return []
+
+    monkeypatch.setattr(command, "run_parallel", record)
+    study(tmp_path / "results.csv", "he", "--depth", "5,6,5", "--seeds", "1:3", "--jobs", "3", "--images", "120",
+          "--dataset", "synthetic")
+    ((tasks, processes),) = called
+    assert [(task.depth, task.seed, task.epochs) for task in tasks] == [(5, 1, 2), (5, 2, 2), (6, 1, 2), (6, 2, 2)]
+    assert processes == 3
+
+
+def write_rows(path, *runs):
+    create(path)
+    for run in runs:
+        append(run, path)
+
+
+OF_HE = RUN._replace(training=TRAINING._replace(method="he"))
+
+
+def test_pictures_are_drawn_with_the_reference(tmp_path, monkeypatch):
+    path, folder = tmp_path / "results.csv", tmp_path / "new"
+    write_rows(path, RUN, OF_HE)
+    drawn = []
+    monkeypatch.setattr(command, "draw_all", lambda results, *arguments: drawn.append(arguments))
+    study(path, "--reference", "he=0.001", "--pictures", str(folder))
+    assert drawn == [("he", 0.001, str(folder))] and folder.is_dir()
+    study(path)
+    assert len(drawn) == 1
+
+
+def test_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    write_rows(path, RUN)
+    monkeypatch.setattr(command, "load", pytest.fail)
+    with pytest.raises(OSError):
+        study(path, "he", "--pictures", str(path))
+
+
+def test_reference_that_diverged_is_named_after_the_tables(tmp_path, capsys):
+    path = tmp_path / "results.csv"
+    write_rows(path, RUN, OF_HE._replace(test_loss=math.nan))
+    with pytest.raises(Failure, match="all trainings of he in '.*' diverged"):
+        study(path, "--reference", "he")
+    assert "| `he=0.001` * | 5 | 1 | diverged: 1 of 1 |" in capsys.readouterr().out
+
+
+def test_default_that_was_not_trained_is_refused_only_by_name(tmp_path, capsys):
+    path = tmp_path / "results.csv"
+    write_rows(path, OF_HE)
+    with pytest.raises(Failure, match="default was not trained"):
+        study(path, "--reference", "default")
+    assert capsys.readouterr().out == ""
+    study(path)
+    assert "`he=0.001`" in capsys.readouterr().out
+
+
+def test_progress_says_what_came_out():
+    """Of 30 losses, the last three."""
+    assert command.describe(RUN) == "training loss 2.101, test loss 2.250, accuracy 12.5%"
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(Failure, match="holds no results"):
         study(tmp_path / "none.csv")
 
 
 def test_as_many_jobs_as_cores_are_allowed(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {2, 3, 5}, raising=False)
     monkeypatch.setattr(sys, "argv", ["study", "file"])
-    assert command.parse_options().jobs == 1
+    options = command.parse_options()
+    assert (options.jobs, list(options.seeds), options.depths, options.reference) == (3, [0], [5], None)
 
 
 def test_command_line(monkeypatch):
@@ -438,7 +579,8 @@ def test_command_line(monkeypatch):
     ("none", "there is no method 'none'"), ("default=fast", "fast"), ("default=0", "0 is not from"),
     ("--seeds=3", "'3' is no range FIRST:END"), ("--seeds=a:b", "invalid"), ("--seeds=-1:1", "-1 is not from"),
     ("--seeds=2:2", "the range 2:2 is empty"), ("--seeds=3:2", "the range 3:2 is empty"),
-    ("--reference=none", "there is no method 'none'"), ("--depth=4", "4 is not from 5")])
+    ("--reference=none", "there is no method 'none'"), ("--depth=4", "4 is not from 5"),
+    ("--depth=401", "401 is not from 5 to 400")])
 def test_wrong_usage(tmp_path, capsys, argument, message):
     with pytest.raises(SystemExit, match="^2$"):
         study(tmp_path / "file", argument)

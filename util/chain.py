@@ -45,8 +45,8 @@ def take_apart(net: nn.Module, input_shape: tuple[int, ...]) -> Chain:
         input_shape: of one sample, (channels, height, width) or (features,).
 
     Raises:
-        ValueError: if the input shape is not one, if a module is not supported, shares parameters with an earlier one or
-            does not fit the shape that reaches it, or if there is no Conv2d or Linear.
+        ValueError: if the input shape is no tuple of positive integers, if a module is not supported, shares parameters
+            with an earlier one or does not fit the shape that reaches it, or if there is no Conv2d or Linear.
     """
     _check_shape(input_shape)
     signal = torch.zeros((1, *input_shape))  # for its shape only

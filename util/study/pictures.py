@@ -126,11 +126,11 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
         fill = "full" if method in PAIRS else "none"
         means = [np.mean(losses) for losses in points.values()]
         aside = 1.008 ** (ORDER.index(method) - len(ORDER) / 2)  # so that the marks of two methods do not coincide
-        axes.plot([number * aside for number in points], means, color=style["color"], linestyle=style["linestyle"])
+        marks = dict(markersize=4, fillstyle=fill)
+        axes.plot([number * aside for number in points], means, **{**style, "marker": ""})
         for number, losses in points.items():
-            axes.plot([number * aside] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="",
-                      markersize=4, fillstyle=fill)
-        axes.plot([], [], markersize=5, fillstyle=fill, label=method, **style)
+            axes.plot([number * aside] * len(losses), losses, **{**style, **marks, "linestyle": ""})
+        axes.plot([], [], label=method, **style, **marks)
 
 
 def theory_by_depth(name: str, depths: list[int]) -> tuple[list[float], list[float]]:
