@@ -6,6 +6,7 @@ import pytest
 
 from tests.test_study import made
 from util.study import pictures
+from util.study.methods import METHODS
 from util.study.report import LAYERS
 from util.study.statistics import PAIRS, Results
 
@@ -48,6 +49,13 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     assert gradients == pytest.approx([0.239 * 2 ** (-layers / 2) for layers in range(6)], rel=0.01)  # beta^2 = 0.5
     assert data_of(line_of(bottom, color=pictures.PYTORCH))[1][0] == pytest.approx(0.067, rel=0.01)
     assert pictures.depth(Results(made("he", 0.001, 1.0)), ["he"]) is None
+
+
+def test_one_picture_of_depth_is_of_sgd_and_one_of_all_methods(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "depth", lambda results, methods: drawn.append(methods))
+    pictures.draw_all(Results(made("adam", 0.001, math.nan)), "default", None, str(tmp_path))
+    assert drawn == [[method for method in METHODS if "adam" not in method], list(METHODS)]
 
 
 def test_constant_learning_rates_are_drawn_where_there_are_no_others():
