@@ -152,6 +152,9 @@ def test_growth_is_measured_against_predicted():
     assert [line.get_marker() for line in drawn] == [markers[layer] for layer in LAYERS] == list("os^Dv")
     points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
     np.testing.assert_allclose(points, [(6, 1), (7, 2), (8, 3), (9, 4), (10, 5)])
+    (diagonal,) = [line for line in axes.lines if line.get_label() == "as predicted"]
+    ends = axes.transData.inverted().transform(diagonal.get_transform().transform(diagonal.get_xydata()))
+    np.testing.assert_allclose(ends[:, 0], ends[:, 1])
     assert "measured" in axes.get_ylabel() and "predicted" in axes.get_xlabel()
     assert pictures.growth(Results(made("adam", 0.001, 1.0))) is None
 

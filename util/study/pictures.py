@@ -310,7 +310,7 @@ def growth(results: Results) -> Figure | None:
         handles.append(Line2D([], [], marker="o", markersize=9, linestyle="", label=method, **style))
     handles += [Line2D([], [], color="0.4", marker=marker, linestyle="", label=layer)
                 for layer, marker in markers.items()]
-    axes.axline((1, 1), slope=1, color="0.6", label="as predicted", zorder=0)
+    axes.axline((1, 1), (10, 10), color="0.6", label="as predicted", zorder=0)
     handles += axes.get_legend_handles_labels()[0]
     axes.legend(handles=handles, fontsize="small", framealpha=1)
     axes.set(xscale="log", yscale="log", xlabel="growth predicted from the weights' root mean squares, times",
