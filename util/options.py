@@ -7,11 +7,25 @@ from util.network import TUTORIAL_DEPTH
 from util.training import MINIBATCH
 
 
+def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
+    """Return a parser of numbers in a range, for argparse."""
+    def parse(text: str) -> float:
+        if not lowest <= kind(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
+        return kind(text)
+    parse.__name__ = kind.__name__  # which argparse names where `kind` raises a ValueError
+    return parse
+
+
+RATE = number(float, 1e-30, 1e30)
+SEED = number(int, 0, 2**32 - 1)
+
+
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line; wrong usage ends it with exit code 2."""
     parser = argparse.ArgumentParser(
         description="Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
-    add, rate = parser.add_argument, number(float, 1e-30, 1e30)
+    add = parser.add_argument
     add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N",
         help="passes through the training images (default: %(default)s)")
     add("-s", "--smoothing", type=number(int, 1, 10**6), metavar="N",
@@ -19,11 +33,11 @@ def parse_options() -> argparse.Namespace:
     add("-q", "--quiet", action="store_true", help="print nothing but warnings, and what torchvision says of the files")
     add("--depth", type=number(int, TUTORIAL_DEPTH, 1000), default=TUTORIAL_DEPTH, metavar="N",
         help="weight layers; more than the tutorial's %(default)s add Linear(84, 84) with ReLU (default: %(default)s)")
-    add("--default-lr", type=rate, default=0.001, metavar="RATE",
+    add("--default-lr", type=RATE, default=0.001, metavar="RATE",
         help="learning rate of the default training (default: %(default)s)")
-    add("--preconditioned-lr", type=rate, default=0.001, metavar="RATE",
+    add("--preconditioned-lr", type=RATE, default=0.001, metavar="RATE",
         help="and of the preconditioned one (default: %(default)s)")
-    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+    add("--seed", type=SEED, default=0, metavar="N",
         help="of parameters and minibatches (default: %(default)s)")
     add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
         help="train on the first N images only, for a quick look (default: %(default)s)")
@@ -40,13 +54,3 @@ def parse_options() -> argparse.Namespace:
     if options.smoothing and options.smoothing > steps:
         parser.error(f"argument -s/--smoothing: {options.smoothing} steps are more than the run's {steps}")
     return options
-
-
-def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
-    """Return a parser of numbers in a range, for argparse."""
-    def parse(text: str) -> float:
-        if not lowest <= kind(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not from {lowest} to {highest}")
-        return kind(text)
-    parse.__name__ = kind.__name__  # which argparse names where `kind` raises a ValueError
-    return parse

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from util.data import TRAINING_IMAGES
 from util.network import TUTORIAL_DEPTH
-from util.options import number
+from util.options import RATE, SEED, number
 from util.study.methods import METHODS
 from util.study.results import DEEPEST
 from util.training import MINIBATCH
 
-SEED = number(int, 0, 2**32 - 1)
-RATE = number(float, 1e-30, 1e30)
 DEPTH = number(int, TUTORIAL_DEPTH, DEEPEST)
 
 
