@@ -162,7 +162,7 @@ def _propagate(net: nn.Module, input_shape: tuple[int, ...], input_moments: tupl
     if not (0 < second < math.inf and 0 <= cross <= second):
         raise ValueError(f"input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are {tuple(input_moments)}")
     chain = take_apart(net, input_shape)
-    signals = _propagate_signal(chain, second, cross, variances)
+    signals = propagate_signal(chain, second, cross, variances)
     return _propagate_gradient(chain, signals)
 
 
@@ -171,12 +171,17 @@ class Signal(NamedTuple):
 
     input_second_moment: float  # m_{l-1}
     variances: Variances
+    correlation: float  # rho_l
     pass_probability: float  # pi_l
 
 
-def _propagate_signal(chain: Chain, second: float, cross: float,
-                      variances: Callable[[Layer, float], Variances]) -> list[Signal]:
-    moments = _activate(second, cross, chain.input_activation)
+def propagate_signal(chain: Chain, second: float, cross: float,
+                     variances: Callable[[Layer, float], Variances]) -> list[Signal]:
+    """Follow the moments of the input through all layers; `variances` takes a layer and m_{l-1}.
+
+    Raises a ValueError for a layer with a variance that is too small or too large for a float.
+    """
+    moments = _activate(second, cross / second, chain.input_activation)
     signals = []
     for layer in chain.layers:
         _check_positive(moments.second, layer, "the second moment of its input")
@@ -185,18 +190,20 @@ def _propagate_signal(chain: Chain, second: float, cross: float,
         variance = gain * moments.second + bias_variance
         covariance = gain * moments.cross + bias_variance
         _check_positive(variance, layer, "the variance of its pre-activations")
-        output = _activate(variance, covariance, layer.activation)
-        signals.append(Signal(moments.second, Variances(weight_variance, bias_variance), output.pass_probability))
+        correlation = covariance / variance
+        output = _activate(variance, correlation, layer.activation)
+        signals.append(Signal(moments.second, Variances(weight_variance, bias_variance), correlation,
+                              output.pass_probability))
         moments = output
     return signals
 
 
-def _activate(variance: float, covariance: float, activation: Activation) -> Moments:
-    """Compute the moments behind an activation from those of what enters it, the covariance being of two positions.
+def _activate(variance: float, correlation: float, activation: Activation) -> Moments:
+    """Compute the moments behind an activation from those of what enters it, the correlation being of two positions.
 
     This relies on positive homogeneity, f(s z) = s f(z) for s > 0: unit variance says all. A tanh would not fit.
     """
-    unit = block_moments(covariance / variance, activation.pool_size, activation.rectified)
+    unit = block_moments(correlation, activation.pool_size, activation.rectified)
     return Moments(variance * unit.second, variance * unit.cross, unit.pass_probability)
 
 

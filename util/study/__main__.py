@@ -28,7 +28,7 @@ from util.study.pictures import draw_all
 from util.study.report import tables
 from util.study.results import Run, Training, append, check_settings, create, read_runs, reduce_losses, rounded
 from util.study.statistics import Results
-from util.training import MINIBATCH, evaluate, train
+from util.training import evaluate, train
 
 
 def main() -> None:
@@ -114,15 +114,14 @@ def perform(data: DataSet, training: Training) -> Run:
     statistics = method.initialize(net, data.training)
     optimizer = method.optimizer(net.parameters(), lr=training.learning_rate)
     method.precondition(optimizer, net, statistics, data.training, training.seed)
-    steps = training.epochs * (training.images // MINIBATCH)
     if training.decay:
-        let_decay(optimizer, steps)
+        let_decay(optimizer, training.steps)
 
     if training.depth == TUTORIAL_DEPTH:
         before = measure_and_predict(net, data, training.seed)
     losses = train(net, data.training, optimizer, training.epochs, training.seed, report=lambda line: None)
     test_loss, test_accuracy = evaluate(net, data.test)
-    run = Run(training, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, steps))
+    run = Run(training, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, training.steps))
     if training.depth > TUTORIAL_DEPTH or run.diverged:
         return run
     after = measure_and_predict(net, data, training.seed)

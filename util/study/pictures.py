@@ -17,7 +17,7 @@ from util.plot import save_figure
 from util.study.methods import METHODS
 from util.study.report import LAYERS
 from util.study.statistics import EARLY, ORDER, PAIRS, PRIMARY, Contender, Results, interval, outcomes
-from util.study.theory import INITIALIZATIONS, differences_left
+from util.study.theory import INITIALIZATIONS, ends
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
 PYTORCH, HE, PRESERVING, ZERO_BIAS, HALF_BIAS, OTHER = "black", "#009E73", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7"
@@ -99,10 +99,10 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
     between = np.unique(np.geomspace(depths[0], depths[-1], 25).astype(int)).tolist()
     for name in INITIALIZATIONS:
         if name != "Glorot":
-            gradients, left = theory_by_depth(name, between)
+            networks = [ends(name, number) for number in between]
             style = dict(color=THEORY_COLOURS[name], linewidth=4 if name == "He" else 1.5)  # others may cover He's
-            middle.plot(between, gradients, label=f"theory: {name}", **style)
-            bottom.plot(between, left, **style)
+            middle.plot(between, [network.first_gradient for network in networks], label=f"theory: {name}", **style)
+            bottom.plot(between, [network.difference_left for network in networks], **style)
     bottom.set(xlabel="weight layers", xscale="log")
     bottom.set_xticks(depths, [str(number) for number in depths])
     bottom.minorticks_off()
@@ -131,17 +131,6 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
         for number, losses in points.items():
             axes.plot([number * aside] * len(losses), losses, **{**style, **marks, "linestyle": ""})
         axes.plot([], [], label=method, **style, **marks)
-
-
-def theory_by_depth(name: str, depths: list[int]) -> tuple[list[float], list[float]]:
-    """Return the first layer's weights' gradient, and what is left of the difference between inputs, by depth."""
-    gradients, left = [], []
-    for number in depths:
-        net = Net(number)
-        statistics = INITIALIZATIONS[name](net)
-        gradients.append(statistics[0].weight_gradient_std)
-        left.append(differences_left(net, statistics)[-2])
-    return gradients, left
 
 
 def scales() -> Figure:
@@ -223,7 +212,7 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     rows = []
     for reference in results.references(method, rate):
         if reference.depth == first_depth(results):
-            paired = differences_by_contender(results, reference)
+            paired = results.all_differences(results.best_of(*reference.setting), reference)
             if paired:
                 rows.append((reference, paired))
     if not rows:
@@ -240,17 +229,6 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
         right.set_title("around epoch 0.1", fontsize="medium")
     figure.supxlabel("difference of training losses, nats; left is better", fontsize="medium")
     return figure
-
-
-def differences_by_contender(results: Results, reference: Contender) -> dict[Contender, np.ndarray]:
-    """Return the differences of each method from the reference, each at its best rate."""
-    found = {}
-    for contender in results.best_of(reference.decay, reference.depth):
-        if contender != reference and not results.diverged(contender):
-            values = results.differences(contender, reference)
-            if len(values) > 1:
-                found[contender] = values
-    return found
 
 
 def draw_forest(axes: Axes, paired: dict[Contender, np.ndarray], outcome: int) -> None:

@@ -5,10 +5,10 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from util.network import TUTORIAL_DEPTH, Net
+from util.network import TUTORIAL_DEPTH
 from util.study.statistics import (EARLY, ORDER, OUTCOMES, PAIRS, PRIMARY, TRAINED, Contender, Results, good_rates,
                                    holm, interval)
-from util.study.theory import INITIALIZATIONS, differences_left
+from util.study.theory import INITIALIZATIONS, Ends, ends
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
@@ -30,7 +30,7 @@ def all_tables(results: Results, method: str, rate: float | None) -> Iterator[st
     yield outcome_table(results)
     yield rate_table(results)
     for reference in results.references(method, rate):
-        best = results.best_of(reference.decay, reference.depth)
+        best = results.best_of(*reference.setting)
         same = [contender for contender in results.runs if contender.setting == reference.setting]
         yield difference_table(results, reference, best if rate is None else same)
     yield growth_table(results)
@@ -71,10 +71,10 @@ def pair_table(results: Results, decay: bool) -> str:
         for depth in results.depths():
             contender = results.best.get((method, decay, depth))
             reference = results.best.get((alone, decay, depth))
-            if contender is None or reference is None or results.diverged(contender) or results.diverged(reference):
+            if contender is None or reference is None:
                 continue
             differences = results.differences(contender, reference)
-            if len(differences) > 1:
+            if len(differences):
                 early, _, final, _, _ = map(interval, differences.T)
                 rows.append([f"`{contender}`", f"`{reference}`", depth, len(differences), signed(early), signed(final)])
                 p_values.append(final[2])
@@ -86,23 +86,20 @@ def pair_table(results: Results, decay: bool) -> str:
 def gradient_table(depths: Sequence[int]) -> str:
     """Tabulate the standard deviation of the gradient of the first layer's weights, by the theory."""
     return theory_table("gradient of conv1.weight, at depth", depths,
-                        lambda net, statistics: statistics[0].weight_gradient_std)
+                        lambda network: network.first_gradient)
 
 
 def difference_left_table(depths: Sequence[int]) -> str:
     """Tabulate how much two inputs' pre-activations differ in the last hidden layer, by the theory."""
     return theory_table("1 - rho in the last hidden layer, at depth", depths,
-                        lambda net, statistics: differences_left(net, statistics)[-2])
+                        lambda network: network.difference_left)
 
 
-def theory_table(title: str, depths: Sequence[int], quantity: Callable[..., float]) -> str:
+def theory_table(title: str, depths: Sequence[int], quantity: Callable[[Ends], float]) -> str:
     """Tabulate a quantity for each initialization, by depth."""
     rows = []
-    for name, initialization in INITIALIZATIONS.items():
-        cells = []
-        for depth in depths:
-            net = Net(depth)
-            cells.append(f"{quantity(net, initialization(net)):.2g}")
+    for name in INITIALIZATIONS:
+        cells = [f"{quantity(ends(name, depth)):.2g}" for depth in depths]
         rows.append([name, *cells])
     return markdown([title, *depths], rows)
 
@@ -151,14 +148,10 @@ def _rate_cell(rate: float, rates: Sequence[float]) -> str:
 def difference_table(results: Results, reference: Contender, contenders: Sequence[Contender]) -> str:
     """Tabulate paired differences from a reference, with 95 % intervals; * is a significant primary outcome (Holm)."""
     rows, p_values = [], []
-    for contender in contenders:
-        if contender == reference or results.diverged(contender):
-            continue
-        differences = results.differences(contender, reference)
-        if len(differences) > 1:
-            intervals = [interval(values) for values in differences.T]
-            rows.append([f"`{contender}`", len(differences), *map(signed, intervals)])
-            p_values.append(intervals[PRIMARY][2])
+    for contender, differences in results.all_differences(contenders, reference).items():
+        intervals = [interval(values) for values in differences.T]
+        rows.append([f"`{contender}`", len(differences), *map(signed, intervals)])
+        p_values.append(intervals[PRIMARY][2])
     for row, star in zip(rows, stars(p_values)):
         row[2 + PRIMARY] += star
     depth = "" if reference.depth == TUTORIAL_DEPTH else f", depth {reference.depth}"

@@ -22,6 +22,29 @@ DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
 
 
+class Contender(NamedTuple):
+    """A method at a learning rate, constant or decaying, and a depth; it has a training for each seed."""
+
+    method: str
+    decay: bool
+    depth: int
+    learning_rate: float
+
+    @property
+    def group(self) -> tuple[str, bool, int]:
+        """All contenders of a group differ in nothing but their learning rates."""
+        return self.method, self.decay, self.depth
+
+    @property
+    def setting(self) -> tuple[bool, int]:
+        """Contenders of the same setting are compared."""
+        return self.decay, self.depth
+
+    def __str__(self) -> str:
+        schedule = "-decay" if self.decay else ""
+        return f"{self.method}{schedule}={self.learning_rate!r}"
+
+
 class Training(NamedTuple):
     """Everything that determines a training."""
 
@@ -34,9 +57,18 @@ class Training(NamedTuple):
     images: int
     epochs: int
 
+    @property
+    def contender(self) -> Contender:
+        """What it is a training of, whatever its seed."""
+        return Contender(self.method, self.decay, self.depth, self.learning_rate)
+
+    @property
+    def steps(self) -> int:
+        """Number of minibatches, in all epochs."""
+        return self.epochs * (self.images // MINIBATCH)
+
     def __str__(self) -> str:
-        schedule = "-decay" if self.decay else ""
-        return f"{self.method}{schedule}={self.learning_rate!r}, depth {self.depth}, seed {self.seed}"
+        return f"{self.contender}, depth {self.depth}, seed {self.seed}"
 
 
 class Run(NamedTuple):
@@ -120,9 +152,9 @@ def _check_row(run: Run) -> None:
         raise ValueError("seed, images or epochs are too small")
     if not 0 <= run.test_accuracy <= 1:
         raise ValueError(f"test_accuracy is {run.test_accuracy}, not from 0 to 1")
-    steps = training.epochs * (training.images // MINIBATCH)
-    if len(run.losses) != min(PARTS, steps):
-        raise ValueError(f"there are {len(run.losses)} losses instead of {min(PARTS, steps)}")
+    parts = min(PARTS, training.steps)
+    if len(run.losses) != parts:
+        raise ValueError(f"there are {len(run.losses)} losses instead of {parts}")
     growths = {len(growth) for growth in run[-3:]}
     if growths not in ({0}, {TUTORIAL_DEPTH}):
         raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")

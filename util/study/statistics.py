@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Sequence
+from typing import Sequence
 
 import numpy as np
 from scipy import stats
 
 from util.curves import final_loss, loss_around, overtaking_epoch
 from util.study.methods import METHODS
-from util.study.results import Run
+from util.study.results import Contender, Run
 
 OUTCOMES = ("around 0.1", "around 1", "last tenth", "test loss", "test accuracy, %")
 EARLY = 0
@@ -24,38 +24,13 @@ PAIRS = {  # a preconditioned method, and the same initialization with plain gra
 ORDER = list(METHODS)
 
 
-class Contender(NamedTuple):
-    """A method at a learning rate, constant or decaying, and a depth; it has a training for each seed."""
-
-    method: str
-    decay: bool
-    depth: int
-    learning_rate: float
-
-    @property
-    def group(self) -> tuple[str, bool, int]:
-        """All contenders of a group differ in nothing but their learning rates."""
-        return self.method, self.decay, self.depth
-
-    @property
-    def setting(self) -> tuple[bool, int]:
-        """Contenders of the same setting are compared."""
-        return self.decay, self.depth
-
-    def __str__(self) -> str:
-        schedule = "-decay" if self.decay else ""
-        return f"{self.method}{schedule}={self.learning_rate!r}"
-
-
 class Results:
     """All trainings of a file, by contender and seed."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs: dict[Contender, dict[int, Run]] = {}
         for run in sorted(runs, key=_place):
-            training = run.training
-            contender = Contender(training.method, training.decay, training.depth, training.learning_rate)
-            self.runs.setdefault(contender, {})[training.seed] = run
+            self.runs.setdefault(run.training.contender, {})[run.training.seed] = run
         self.best = {}  # by group
         for group in dict.fromkeys(contender.group for contender in self.runs):
             self.best[group] = self._best_rate(group)
@@ -124,11 +99,26 @@ class Results:
         return found
 
     def differences(self, contender: Contender, reference: Contender) -> np.ndarray:
-        """Return (seeds, outcomes) paired differences, contender minus reference: same seed, same minibatches."""
+        """Return (seeds, outcomes) paired differences, contender minus reference: same seed, same minibatches.
+
+        Nothing if one of the trainings to report on diverged, or if there are no two pairs, as an interval needs.
+        """
+        if self.diverged(contender) or self.diverged(reference):
+            return np.empty((0, len(OUTCOMES)))
         ours, theirs = self.runs[contender], self.runs[reference]
         seeds = [seed for seed in self.seeds(contender) if seed in self.seeds(reference)]
         pairs = [outcomes(ours[seed]) - outcomes(theirs[seed]) for seed in seeds]
-        return np.array(pairs).reshape(-1, len(OUTCOMES))
+        return np.array(pairs) if len(pairs) > 1 else np.empty((0, len(OUTCOMES)))
+
+    def all_differences(self, contenders: Sequence[Contender], reference: Contender) -> dict[Contender, np.ndarray]:
+        """Return the differences of all other contenders that have some."""
+        found = {}
+        for contender in contenders:
+            if contender != reference:
+                differences = self.differences(contender, reference)
+                if len(differences):
+                    found[contender] = differences
+        return found
 
     def overtakings(self, contender: Contender) -> list[float | None]:
         """Return when the default training of the same schedule and depth, at its best rate, overtakes.

@@ -1,13 +1,14 @@
 """What the theory says of deep networks, before any training."""
 from __future__ import annotations
 
-from typing import Callable
+import functools
+from typing import Callable, NamedTuple
 
 from torch import nn
 
-from util.chain import take_apart
+from util.chain import Layer, take_apart
 from util.network import Net
-from util.signal_propagation import LayerStatistics, block_moments, predict, predict_current
+from util.signal_propagation import STANDARD, LayerStatistics, Variances, predict, predict_current, propagate_signal
 
 INPUT_SHAPE = (3, 32, 32)
 RESOLUTION = 1e-9  # of correlations, by `block_moments`
@@ -59,13 +60,25 @@ def differences_left(net: Net, statistics: list[LayerStatistics]) -> list[float]
     so that the recursion of `util.signal_propagation` is theirs, too. Where 1 - rho is small, so is all that a network
     can tell inputs by (Poole et al., 2016; Schoenholz et al., 2017).
     """
-    second, cross = 1.0, 0.0
-    left = []
-    for layer, scales in zip(take_apart(net, INPUT_SHAPE).layers, statistics):
-        gain = layer.fan_in * scales.weight_std**2
-        variance = gain * second + scales.bias_std**2
-        rho = (gain * cross + scales.bias_std**2) / variance
-        left.append(max(1 - rho, RESOLUTION))
-        unit = block_moments(rho, layer.activation.pool_size, layer.activation.rectified)
-        second, cross = variance * unit.second, variance * unit.cross
-    return left
+    scales = {layer.name: layer for layer in statistics}
+
+    def variances(layer: Layer, _: float) -> Variances:
+        return Variances(scales[layer.name].weight_std**2, scales[layer.name].bias_std**2)
+
+    signals = propagate_signal(take_apart(net, INPUT_SHAPE), *STANDARD, variances)
+    return [max(1 - signal.correlation, RESOLUTION) for signal in signals]
+
+
+class Ends(NamedTuple):
+    """What reaches the two ends of a network, by the theory."""
+
+    first_gradient: float  # standard deviation of the gradient by the first layer's weights
+    difference_left: float  # 1 - rho of two inputs in the last hidden layer
+
+
+@functools.lru_cache(maxsize=None)
+def ends(name: str, depth: int) -> Ends:
+    """Compute the ends of a network of a depth and one of `INITIALIZATIONS`, once for all tables and pictures."""
+    net = Net(depth)
+    statistics = INITIALIZATIONS[name](net)
+    return Ends(statistics[0].weight_gradient_std, differences_left(net, statistics)[-2])
