@@ -19,11 +19,11 @@ from util.default_train import default_train
 from util.network import Net
 from util.signal_propagation import STANDARD, block_moments, gradient_stds, input_moments, predict
 from util.static_preconditioned_train import initialize
+from util.study.results import PARTS, reduce_losses
 from util.training import MINIBATCH
 
 NETWORKS = 10_000
 INPUTS = 4  # that a network is sent at a time
-PARTS = 200  # of a run, over which the study averages losses
 
 
 def sample(net, draw_parameters, draw_inputs, networks, seed):
@@ -219,7 +219,7 @@ def false_overtakings(images):
     for seed in range(6):
         torch.manual_seed(seed)
         runs.append(default_train(Net(), images, 0.001, epochs=2, seed=0, report=lambda line: None))
-    reduced = [np.array([part.mean() for part in np.array_split(losses, PARTS)]) for losses in runs]
+    reduced = [np.array(reduce_losses(losses, len(losses))) for losses in runs]
     steps = len(images.labels) // MINIBATCH
     for name, losses, steps_per_epoch in (("raw losses", runs, steps), (f"{PARTS} means", reduced, PARTS // 2)):
         pairs = [overtaking_epoch(*pair, steps_per_epoch) for pair in permutations(losses, 2)]
