@@ -26,6 +26,10 @@ def line_of(axes, **properties):
     return found[0]
 
 
+def handles_of(legend):
+    return {text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles)}
+
+
 def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     runs = made("he", 0.001, 1.0, RISING, RISING + 0.2, decay=True)
     runs += made("he", 0.002, 5.0, decay=True)
@@ -42,8 +46,8 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     assert [label.get_text() for label in bottom.get_xticklabels()] == ["5", "10"]
     assert (top.get_ylabel(), bottom.get_ylim()) == ("training loss over the last tenth, nats", (1e-8, 1))
     (legend,) = figure.legends
-    colours = {text.get_text(): handle.get_color() for text, handle in zip(legend.get_texts(), legend.legend_handles)}
-    assert colours["he"] == colours["theory: He"] == pictures.HE
+    handles = handles_of(legend)
+    assert handles["he"].get_color() == handles["theory: He"].get_color() == pictures.HE
     depths, gradients = data_of(line_of(middle, color=pictures.HALF_BIAS))
     assert depths == [5, 6, 7, 8, 9, 10]
     assert gradients == pytest.approx([0.239 * 2 ** (-layers / 2) for layers in range(6)], rel=0.01)  # beta^2 = 0.5
@@ -147,10 +151,10 @@ def test_growth_is_measured_against_predicted():
                           predicted_gradient_growth=(6, 7, 8, 9, 10)) for run in made("dynamic", 0.001, 1.0)]
     (axes,) = pictures.growth(Results([*grown, *made("adam", 0.001, 1.0)])).axes
     drawn = [line for line in axes.lines if line.get_linestyle() == "None"]
-    legend = axes.get_legend()
-    markers = {text.get_text(): handle.get_marker() for text, handle in zip(legend.get_texts(), legend.legend_handles)}
-    assert [line.get_marker() for line in drawn] == [markers[layer] for layer in LAYERS] == list("os^Dv")
-    points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
+    handles = handles_of(axes.get_legend())
+    markers = [handles[layer].get_marker() for layer in LAYERS]
+    assert [line.get_marker() for line in drawn] == markers == list("os^Dv")
+    points = [(*line.get_xdata(), *line.get_ydata()) for line in drawn]
     np.testing.assert_allclose(points, [(6, 1), (7, 2), (8, 3), (9, 4), (10, 5)])
     (diagonal,) = [line for line in axes.lines if line.get_label() == "as predicted"]
     ends = axes.transData.inverted().transform(diagonal.get_transform().transform(diagonal.get_xydata()))

@@ -177,6 +177,12 @@ def test_a_training_of_the_study_is_that_of_the_demo(method):
     assert result.measured_gradient_growth == pytest.approx(growth, rel=1e-4)  # five digits
 
 
+def write_rows(path, *runs):
+    create(path)
+    for run in runs:
+        append(run, path)
+
+
 def test_growth_is_measured_with_the_seed_of_the_training(monkeypatch):
     seeds = []
 
@@ -203,9 +209,7 @@ def test_losses_are_averaged_over_parts_of_the_run():
     RUN._replace(training=TRAINING._replace(learning_rate=1 / 3, decay=True))])
 def test_rows_are_read_as_they_were_written(tmp_path, run):
     path = tmp_path / "results.csv"
-    create(path)
-    append(run, path)
-    append(run._replace(training=TRAINING._replace(seed=1)), path)
+    write_rows(path, run, run._replace(training=TRAINING._replace(seed=1)))
     create(path)
     assert read_runs(path) == [run, run._replace(training=TRAINING._replace(seed=1))]
     joined = path.read_text() * 2  # as by cat
@@ -234,8 +238,7 @@ def test_rows_are_read_as_they_were_written(tmp_path, run):
 ])
 def test_what_cannot_be_read_is_refused_by_line(tmp_path, change, problem):
     path = tmp_path / "results.csv"
-    create(path)
-    append(RUN, path)
+    write_rows(path, RUN)
     path.write_text(change(path.read_text()), errors="surrogateescape")
     before = path.read_bytes()
     with pytest.raises(Failure, match=f"^{path}{problem}"):
@@ -261,10 +264,8 @@ def made(method, rate, *losses, seeds=None, decay=False, depth=5):
 def test_rows_of_other_epochs_are_refused(tmp_path):
     """Both have 200 losses."""
     path = tmp_path / "results.csv"
-    create(path)
     (run,) = made("default", 0.001, 1.0)
-    append(run, path)
-    append(run._replace(training=run.training._replace(epochs=3)), path)
+    write_rows(path, run, run._replace(training=run.training._replace(epochs=3)))
     with pytest.raises(Failure, match=":3: epochs is 3, not 2$"):
         read_runs(path)
 
@@ -479,8 +480,7 @@ def test_an_interrupted_study_is_completed_by_two_at_once(tmp_path, capfd):
     (["--reference", "default=0.5"], "default was not trained at 0.5")])
 def test_what_does_not_fit_the_file_is_refused_before_any_work(tmp_path, monkeypatch, arguments, problem):
     path = tmp_path / "results.csv"
-    create(path)
-    append(RUN, path)
+    write_rows(path, RUN)
     before = path.read_bytes()
     monkeypatch.setattr(command, "load", pytest.fail)
     with pytest.raises(Failure, match=problem):
@@ -501,12 +501,6 @@ def test_what_is_named_is_trained(tmp_path, monkeypatch):
     ((tasks, processes),) = called
     assert [(task.depth, task.seed, task.epochs) for task in tasks] == [(5, 1, 2), (5, 2, 2), (6, 1, 2), (6, 2, 2)]
     assert processes == 3
-
-
-def write_rows(path, *runs):
-    create(path)
-    for run in runs:
-        append(run, path)
 
 
 OF_HE = RUN._replace(training=TRAINING._replace(method="he"))
