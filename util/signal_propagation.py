@@ -47,6 +47,7 @@ from scipy.special import ndtr
 from torch import nn
 
 from util.chain import Activation, Chain, Layer, take_apart
+from util.initializations import Initialization, Variances, current, variance_preserving
 
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 LIMIT = 9.0  # the maximum of n standard normals lies between -LIMIT and LIMIT, but for a probability of n 10^-19
@@ -61,13 +62,7 @@ class LayerStatistics(NamedTuple):
     bias_std: float  # 0 if there is no bias
     weight_gradient_std: float
     bias_gradient_std: float  # also if there is no bias
-
-
-class Variances(NamedTuple):
-    """Of a layer's parameters."""
-
-    weight: float  # sigma_l^2
-    bias: float  # beta_l^2, 0 if there is no bias
+    correlation: float  # of its pre-activations at two neighbouring positions of a channel
 
 
 class Moments(NamedTuple):
@@ -97,14 +92,7 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
     """
     if not 0 <= bias_variance < 1:
         raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
-
-    def variance_preserving(layer: Layer, input_second_moment: float) -> Variances:
-        bias_share = 0.0 if layer.module.bias is None else bias_variance
-        weight_variance = (1 - bias_share) / (layer.fan_in * input_second_moment)
-        _check_positive(weight_variance, layer, "the variance of its weights")
-        return Variances(weight_variance, bias_share)
-
-    return _propagate(net, input_shape, input_moments, variance_preserving)
+    return predict_for(variance_preserving(bias_variance), net, input_shape, input_moments)
 
 
 def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
@@ -113,18 +101,18 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
 
     Raises a ValueError for a layer whose weights are all zero or not finite, too.
     """
-    def mean_squares(layer: Layer, _: float) -> Variances:
-        weight, bias = layer.module.weight, layer.module.bias
-        weight_variance = _mean_square(weight)
-        all_zero = not weight.any()
-        _check_positive(weight_variance, layer, "the variance of its weights", all_zero)
-        return Variances(weight_variance, 0.0 if bias is None else _mean_square(bias))
-
-    return _propagate(net, input_shape, input_moments, mean_squares)
+    return predict_for(current, net, input_shape, input_moments)
 
 
-def _mean_square(parameter: nn.Parameter) -> float:
-    return parameter.detach().double().square().mean().item()
+def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
+                input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
+    """Compute the same records for random networks of an initialization, see `util.initializations`."""
+    def variances(layer: Layer, second_moment: float) -> Variances:
+        weight, bias = initialization(layer.module, second_moment)
+        _check_positive(weight, layer, "the variance of its weights", all_zero=not layer.module.weight.any())
+        return Variances(weight, bias)
+
+    return _propagate(net, input_shape, input_moments, variances)
 
 
 def input_moments(images: torch.Tensor) -> tuple[float, float]:
@@ -221,7 +209,8 @@ def _propagate_gradient(chain: Chain, signals: list[Signal]) -> list[LayerStatis
             weight_std=math.sqrt(signal.variances.weight),
             bias_std=math.sqrt(signal.variances.bias),
             weight_gradient_std=math.sqrt(weight_gradient_variance),
-            bias_gradient_std=math.sqrt(bias_gradient_variance)))
+            bias_gradient_std=math.sqrt(bias_gradient_variance),
+            correlation=signal.correlation))
         squared_norm *= signal.variances.weight * layer.fan_in
     statistics.reverse()
     return statistics

@@ -1,7 +1,8 @@
 """The preconditioned way: an initialization that keeps signals at scale, and gradients times static factors."""
 from __future__ import annotations
 
-from typing import Any, Callable
+from functools import partial
+from typing import Callable
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ def static_preconditioned_train(net: Net, images: Images, learning_rate: float, 
     statistics = predict(net)
     initialize(net, statistics)
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
-    precondition(optimizer, net, statistics)
+    precondition(net, statistics)
     return train(net, images, optimizer, epochs, seed, report)
 
 
@@ -36,40 +37,25 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
             nn.init.normal_(module.bias, std=layer.bias_std)
 
 
-def precondition(optimizer: torch.optim.Optimizer, net: nn.Module,
-                 statistics: list[LayerStatistics]) -> RemovableHandle:
-    """Let an optimizer multiply each gradient by its factor before every step.
+def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> Preconditioning:
+    """Multiply each gradient by its factor, as it arrives at its parameter, until `remove()` is called."""
+    handles = []
+    for parameter, factor in zip(net.parameters(), preconditioner(net, statistics)):
+        if parameter.requires_grad:
+            handles.append(parameter.register_hook(partial(torch.mul, other=factor)))
+    return Preconditioning(handles)
 
-    It stays multiplied: another step needs new gradients, as after `zero_grad()`. What is done to gradients between
-    `backward()` and the step, such as clipping, is done to the plain ones. Optimizers that divide gradients by their
-    own size, such as Adam, undo the factors.
 
-    Args:
-        optimizer: of all or some of the network's parameters, in groups and an order of its own. Gradients that are
-            None, and those of parameters that are not the network's, are left alone.
-        net: the network that `statistics` were computed for.
-        statistics: of its layers, by `predict` or `predict_current`.
+class Preconditioning:
+    """The hooks of a network that is preconditioned."""
 
-    Returns:
-        The handle of the step pre-hook; `handle.remove()` ends the preconditioning.
+    def __init__(self, handles: list[RemovableHandle]) -> None:
+        self.handles = handles
 
-    Raises:
-        ValueError: if the statistics are of another network, or if the optimizer has none of its parameters; later, by
-            a step with a closure, which computes the gradients only after the hook.
-    """
-    factors = dict(zip(net.parameters(), preconditioner(net, statistics)))
-    if not any(parameter in factors for group in optimizer.param_groups for parameter in group["params"]):
-        raise ValueError("the optimizer has none of the network's parameters")
-
-    def multiply_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if any(map(callable, [*args, *kwargs.values()])):
-            raise ValueError("a step with a closure cannot be preconditioned, since it computes the gradients itself")
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter in factors and parameter.grad is not None:
-                    parameter.grad.mul_(factors[parameter])
-
-    return optimizer.register_step_pre_hook(multiply_gradients)
+    def remove(self) -> None:
+        """End the preconditioning."""
+        for handle in self.handles:
+            handle.remove()
 
 
 def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:

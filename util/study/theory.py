@@ -7,8 +7,9 @@ from typing import Callable, NamedTuple
 from torch import nn
 
 from util.chain import Layer, take_apart
+from util.initializations import Variances
 from util.network import Net
-from util.signal_propagation import STANDARD, LayerStatistics, Variances, predict, predict_current, propagate_signal
+from util.signal_propagation import STANDARD, LayerStatistics, predict, predict_current, propagate_signal
 
 INPUT_SHAPE = (3, 32, 32)
 RESOLUTION = 1e-9  # of correlations, by `block_moments`

@@ -1,0 +1,60 @@
+"""Initializations as rules: what variances the weights and biases of a layer have, given what enters it.
+
+Each takes a `Conv2d` or `Linear` and the second moment of its inputs (averaged over the taps of its kernel and over its
+output positions, where taps outside of the map count as 0), and returns the `Variances` of the layer's parameters.
+"""
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+from torch import nn
+
+
+class Variances(NamedTuple):
+    """Of a layer's parameters."""
+
+    weight: float  # sigma^2
+    bias: float  # beta^2, 0 if there is no bias
+
+
+Initialization = Callable[[nn.Module, float], Variances]
+
+
+def variance_preserving(bias_variance: float = 0.04) -> Initialization:
+    """Return the rule that gives every pre-activation unit variance, of which biases, if any, have their share."""
+    def rule(layer: nn.Module, second_moment: float) -> Variances:
+        bias = 0.0 if layer.bias is None else bias_variance
+        return Variances((1 - bias) / (fan_in(layer) * second_moment), bias)
+
+    return rule
+
+
+def he(layer: nn.Module, second_moment: float) -> Variances:
+    """Weights of variance 2 / fan-in, zero biases (He et al., 2015)."""
+    return Variances(2 / fan_in(layer), 0.0)
+
+
+def glorot(layer: nn.Module, second_moment: float) -> Variances:
+    """Weights of variance 2 / (fan-in + fan-out), zero biases (Glorot and Bengio, 2010)."""
+    fan_out = layer.weight[:, 0].numel()
+    return Variances(2 / (fan_in(layer) + fan_out), 0.0)
+
+
+def pytorch(layer: nn.Module, second_moment: float) -> Variances:
+    """Weights and biases uniform between -1 / sqrt(fan-in) and its opposite, PyTorch's default."""
+    variance = 1 / (3 * fan_in(layer))
+    return Variances(variance, 0.0 if layer.bias is None else variance)
+
+
+def current(layer: nn.Module, second_moment: float) -> Variances:
+    """The mean squares of the parameters as they are."""
+    return Variances(_mean_square(layer.weight), 0.0 if layer.bias is None else _mean_square(layer.bias))
+
+
+def fan_in(layer: nn.Module) -> int:
+    """Return the number of inputs that feed one output."""
+    return layer.weight[0].numel()
+
+
+def _mean_square(parameter: nn.Parameter) -> float:
+    return parameter.detach().double().square().mean().item()
