@@ -12,12 +12,15 @@ import torch
 from scipy.stats import sem
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torchvision.models import get_model
 
+from tests.networks import NETWORKS as KINDS
+from util.activation_moments import activation_moments
 from util.curves import overtaking_epoch
 from util.data import load, scale
 from util.default_train import default_train
 from util.network import Net
-from util.signal_propagation import STANDARD, block_moments, gradient_stds, input_moments, predict
+from util.signal_propagation import STANDARD, gradient_stds, input_moments, predict
 from util.static_preconditioned_train import initialize
 from util.study.results import PARTS, reduce_losses
 from util.training import MINIBATCH
@@ -96,6 +99,40 @@ def ratio_table(columns):
         yield row(name, *cells)
 
 
+def network_table(networks):
+    """Tabulate factors, and measured / predicted, of narrow networks of the kinds that people have."""
+    yield row("network", "factors of the weights", "gradients of the weights", "of the biases", "variance of z")
+    yield "|---|---|---|---|---|"
+    for name, (net, input_shape) in KINDS.items():
+        statistics = predict(net, input_shape)
+        factors = [1 / layer.weight_gradient_std for layer in statistics]
+        signals, gradients = sample_initialized(net, statistics, lambda: torch.randn(INPUTS, *input_shape), networks)
+        stds = gradient_stds(net, statistics)
+        ratios = {tensor: root_mean_square(squares)[0] / std
+                  for (tensor, squares), std in zip(gradients.items(), stds)}
+        weights = [ratio for tensor, ratio in ratios.items() if tensor.endswith("weight")]
+        biases = [ratio for tensor, ratio in ratios.items() if tensor.endswith("bias")]
+        variances = [squares.mean() for squares in signals.values()]
+        yield row(name, *map(extent, (factors, weights, biases, variances)))
+
+
+def full_size_table():
+    """Tabulate the factors of torchvision's networks, as they come."""
+    yield row("network", "factors of the weights", "of the biases")
+    yield "|---|---|---|"
+    for name in "alexnet", "vgg11", "vgg19":
+        with torch.device("meta"):  # the theory needs no parameters
+            net = get_model(name)
+        statistics = predict(net, (3, 224, 224))
+        weights = [1 / layer.weight_gradient_std for layer in statistics]
+        biases = [1 / layer.bias_gradient_std for layer in statistics]
+        yield row(name, extent(weights), extent(biases))
+
+
+def extent(values):
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
 class PooledChain(NamedTuple):
     """A chain of convolutions and ReLUs before a single max pool."""
 
@@ -156,9 +193,10 @@ def limits_table():
                 ratio, error = root_mean_square(squares)
                 excesses.append(f"{ratio - 1:.3f} ± {error:.3f}")
         behind = [f"{squares.mean():.3f}" for layer, squares in signals.items() if layer not in convolutions]
-        block = block_moments(0.04, pool_positions(net), True)
+        places = (torch.tensor([number]) for number in (1.0, 0.04, pool_positions(net)))
+        block = activation_moments(nn.ReLU(), (0.0,), *places)
         variance = size_variance(convolutions.values())
-        rule = (block.second / block.pass_probability - 1) * variance / 4
+        rule = (block.second / block.slope - 1).item() * variance / 4
         yield row(name, f"{variance:.3f}", f"{rule:.3f}", ", ".join(excesses), *behind or ["-"])
 
 
@@ -245,7 +283,8 @@ def main():
         for moments in STANDARD, input_moments(scale(images.pixels)):
             second, cross = moments
             columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (draw_images, moments)
-    for table in (ratio_table(columns), limits_table(), single_networks(), *more):
+    tables = [ratio_table(columns), network_table(NETWORKS // 10), full_size_table(), limits_table(), single_networks()]
+    for table in (*tables, *more):
         print("\n".join(table) + "\n", flush=True)
 
 

@@ -1,18 +1,19 @@
 """The network that is trained: the one of PyTorch's CIFAR-10 tutorial, or a deeper one."""
-from collections import OrderedDict
+from __future__ import annotations
 
+import torch
 from torch import nn
+from torch.nn import functional
 
 TUTORIAL_DEPTH = 5  # weight layers
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS = {"relu": functional.relu, "tanh": torch.tanh}
 
 
-class Net(nn.Sequential):
+class Net(nn.Module):
     """Maps (N, 3, 32, 32) images to (N, 10) class scores (logits); 62,006 parameters at the tutorial's depth.
 
-    It is written as a chain of named layers, so that `util.signal_propagation` analyses the very modules that compute.
-    Parameter names, shapes, the order in which random numbers are drawn, and outputs are those of the tutorial,
-    https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html.
+    It is written as in the tutorial, https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, which has
+    neither a depth nor another activation.
 
     Args:
         depth: the number of weight layers, at least 5; beyond 5, each is a `Linear(84, 84)` with an activation before
@@ -26,15 +27,26 @@ class Net(nn.Sequential):
     def __init__(self, depth: int = TUTORIAL_DEPTH, activation: str = "relu") -> None:
         if depth < TUTORIAL_DEPTH:
             raise ValueError(f"depth must be at least {TUTORIAL_DEPTH}, but is {depth}")
-        nonlinearity = ACTIVATIONS[activation]
-        super().__init__(OrderedDict(
-            conv1=nn.Conv2d(3, 6, 5), relu1=nonlinearity(), pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(6, 16, 5), relu2=nonlinearity(), pool2=nn.MaxPool2d(2),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(400, 120), relu3=nonlinearity(),
-            fc2=nn.Linear(120, 84), relu4=nonlinearity(),
-        ))
-        for layer in range(TUTORIAL_DEPTH, depth):
-            self.add_module(f"fc{layer - 2}", nn.Linear(84, 84))
-            self.add_module(f"relu{layer}", nonlinearity())
-        self.add_module(f"fc{depth - 2}", nn.Linear(84, 10))
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(16 * 5 * 5, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.hidden = [f"fc{layer}" for layer in range(3, depth - 2)]
+        for name in self.hidden:
+            self.add_module(name, nn.Linear(84, 84))
+        self.last = f"fc{depth - 2}"
+        self.add_module(self.last, nn.Linear(84, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        x = self.pool(self.activation(self.conv1(x)))
+        x = self.pool(self.activation(self.conv2(x)))
+        x = torch.flatten(x, 1)
+        x = self.activation(self.fc1(x))
+        x = self.activation(self.fc2(x))
+        for name in self.hidden:
+            x = self.activation(getattr(self, name)(x))
+        return getattr(self, self.last)(x)

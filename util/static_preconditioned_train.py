@@ -1,18 +1,17 @@
 """The preconditioned way: an initialization that keeps signals at scale, and gradients times static factors."""
 from __future__ import annotations
 
-from functools import partial
 from typing import Callable
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from util.data import Images
 from util.network import Net
 from util.signal_propagation import LayerStatistics, gradient_stds, predict
-from util.training import FUSED, train
+from util.training import train
 
 
 def static_preconditioned_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
@@ -20,9 +19,11 @@ def static_preconditioned_train(net: Net, images: Images, learning_rate: float, 
     """Initialize a network and train it with multiplied gradients; takes and returns what `default_train` does."""
     statistics = predict(net)
     initialize(net, statistics)
-    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
-    precondition(net, statistics)
-    return train(net, images, optimizer, epochs, seed, report)
+    handle = precondition(net, statistics)
+    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, fused=True)
+    losses = train(net, images, optimizer, epochs, seed, report)
+    handle.remove()
+    return losses
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
@@ -38,24 +39,65 @@ def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
 
 
 def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> Preconditioning:
-    """Multiply each gradient by its factor, as it arrives at its parameter, until `remove()` is called."""
-    handles = []
-    for parameter, factor in zip(net.parameters(), preconditioner(net, statistics)):
-        if parameter.requires_grad:
-            handles.append(parameter.register_hook(partial(torch.mul, other=factor)))
-    return Preconditioning(handles)
+    """Multiply the gradient by each parameter tensor by a fixed factor, as it arrives there.
+
+    It needs no optimizer: `backward()` leaves multiplied gradients, whoever takes the step. So clipping between
+    `backward()` and the step sees multiplied gradients, and so does `torch.autograd.grad`; remove the handle to measure
+    plain ones. Weight decay, which an optimizer adds within its step, is not multiplied. Adam and its like divide
+    gradients by their own size and so undo the factors. A second call takes the place of the first.
+
+    Args:
+        net: the network that `statistics` were computed for. Parameters that are frozen at the time of the call are
+            left alone, and so are copies of the network.
+        statistics: of its layers, by `predict` after `initialize`, or by `predict_current`.
+
+    Returns:
+        A handle, whose `remove()` ends the preconditioning.
+
+    Raises:
+        ValueError: if the statistics are of another network, or of other scales of the weights than it has.
+    """
+    factors = preconditioner(net, statistics)
+    for layer in statistics:
+        _check_scale(layer, net.get_submodule(layer.name).weight)
+    hooks = [Multiplication(parameter, factor) for parameter, factor in zip(net.parameters(), factors)
+             if parameter.requires_grad]
+    return Preconditioning(hooks)
+
+
+class Multiplication:
+    """A hook that multiplies the gradient by a parameter by a factor, in place of an earlier such hook."""
+
+    def __init__(self, parameter: nn.Parameter, factor: float) -> None:
+        earlier = (parameter._backward_hooks or {}).values()  # which has no public name
+        for hook in [hook for hook in earlier if isinstance(hook, Multiplication)]:
+            hook.handle.remove()
+        self.factor = factor
+        self.handle = parameter.register_hook(self)
+
+    def __call__(self, gradient: torch.Tensor) -> torch.Tensor:
+        return self.factor * gradient
 
 
 class Preconditioning:
-    """The hooks of a network that is preconditioned."""
+    """All hooks of a network."""
 
-    def __init__(self, handles: list[RemovableHandle]) -> None:
-        self.handles = handles
+    def __init__(self, hooks: list[Multiplication]) -> None:
+        self.hooks = hooks
 
     def remove(self) -> None:
-        """End the preconditioning."""
-        for handle in self.handles:
-            handle.remove()
+        """End the preconditioning: gradients that arrive later are plain."""
+        for hook in self.hooks:
+            hook.handle.remove()
+
+
+def _check_scale(layer: LayerStatistics, weight: nn.Parameter) -> None:
+    """Refuse statistics of other weights: no random draw is that far from its mean square, by a factor of 1.5."""
+    squares = (weight.detach().double() / layer.weight_std).square().sum().item()
+    low, high = chi2.interval(1 - 1e-9, weight.numel())
+    if not low / 1.5 < squares < 1.5 * high:
+        raise ValueError(f"the weights of '{layer.name}' have another scale than the statistics say; call initialize "
+                         "before precondition, or take the statistics from predict_current")
 
 
 def preconditioner(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:

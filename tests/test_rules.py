@@ -1,0 +1,135 @@
+"""The rules against the exact average over all signs, where it can be taken, and else against Monte Carlo."""
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jacrev, vmap
+from torch.nn import functional
+
+from tests.monte_carlo import root_mean_square, sample
+from tests.networks import GlobalAverageNet, ResidualNet, lenet, perceptron
+from util.rules import ACTIVATIONS
+from util.signal_propagation import gradient_stds, predict
+from util.static_preconditioned_train import initialize
+
+
+def signs(count):
+    """Return (2^count, count): all that so many signs can be."""
+    return torch.tensor(list(itertools.product([1.0, -1.0], repeat=count)), dtype=torch.float64)
+
+
+def average_over_signs(net, input_shape, statistics):
+    """Return the exact root mean square of each gradient, where inputs, weights and biases differ by signs only.
+
+    Second moments depend on no more than that they are independent, symmetric, and of the predicted variances. A
+    gradient of independent entries of unit variance at the output gives the sum of the squares over the outputs.
+    """
+    stds = {}
+    for layer in statistics:
+        stds[f"{layer.name}.weight"] = layer.weight_std
+        stds[f"{layer.name}.bias"] = layer.bias_std
+    parameters = dict(net.double().named_parameters())
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    count = int(np.prod(input_shape))
+    all_signs = signs(count + sum(sizes))
+    inputs = all_signs[:, :count].reshape(-1, 1, *input_shape)
+    draws = {name: stds[name] * part.reshape(-1, *parameter.shape)
+             for (name, parameter), part in zip(parameters.items(), all_signs[:, count:].split(sizes, dim=1))}
+
+    def outputs(drawn, x):
+        return functional_call(net, drawn, x).flatten()
+
+    jacobians = vmap(jacrev(outputs))(draws, inputs)
+    return [jacobian.square().sum(dim=1).mean().sqrt().item() for jacobian in jacobians.values()]
+
+
+class Parallel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.last = nn.Linear(2, 1, bias=False), nn.Linear(2, 1), nn.Linear(1, 2)
+
+    def forward(self, x):
+        return self.last(functional.relu(self.one(x) + self.other(x)))
+
+
+TINY = {
+    "perceptron": (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), (2,)),
+    "LeakyReLU": (nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.3), nn.Linear(2, 2)), (2,)),
+    "padding": (nn.Sequential(nn.Conv2d(1, 1, (1, 3), padding=(0, 1)), nn.ReLU(),
+                              nn.Conv2d(1, 1, (1, 2), padding=(0, 1)), nn.Flatten(), nn.Linear(3, 1)), (1, 1, 2)),
+    "padding, stride and dilation": (nn.Sequential(nn.Conv2d(1, 1, 2, padding=1, stride=2), nn.ReLU(),
+                                                   nn.Conv2d(1, 1, (2, 1), padding=1, dilation=2)), (1, 2, 2)),
+    "groups": (nn.Sequential(nn.Conv2d(2, 2, (1, 2), groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)), (2, 1, 2)),
+    "sum": (Parallel(), (2,)),
+    "average pool without activation": (
+        nn.Sequential(nn.Conv2d(1, 2, (1, 2)), nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(4, 1)), (1, 1, 5)),
+    "convolutions without activation, global average": (
+        nn.Sequential(nn.Conv2d(1, 1, (1, 2)), nn.Conv2d(1, 2, (1, 2)), nn.AdaptiveAvgPool2d(1)), (1, 1, 5)),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_exact_average(name):
+    """Pre-activations are never zero, since biases have another size than all sums of the rest."""
+    net, input_shape = TINY[name]
+    statistics = predict(net, input_shape, bias_variance=0.0417)
+    exact = average_over_signs(net, input_shape, statistics)
+    assert gradient_stds(net, statistics) == pytest.approx(exact, rel=1e-9)
+
+
+MONTE_CARLO = {  # with its tolerance: of a standard deviation of a gradient, relative; twice that of a variance
+    "LeNet-5": (lenet(), (1, 28, 28), 0.07),
+    "Sigmoid and average pools": (lenet(nn.Sigmoid, nn.AvgPool2d), (1, 28, 28), 0.1),
+    "padding behind padding": (nn.Sequential(*(
+        module for channels in (3, 24, 24, 24, 24, 24)
+        for module in (nn.Conv2d(channels, 24, 3, padding=1), nn.ReLU()))), (3, 4, 4), 0.05),
+    "padding, stride and dilation": (nn.Sequential(
+        nn.Conv2d(4, 24, 3, padding=2, stride=2), nn.ReLU(), nn.Conv2d(24, 32, 3, padding=2, dilation=2), nn.ReLU(),
+        nn.Conv2d(32, 24, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(600, 10)), (4, 6, 6), 0.04),
+    "overlapping pools": (nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(16, 24, 3), nn.MaxPool2d(3, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(216, 20)), (3, 22, 22), 0.06),
+    "padding before a pool, padding in a pool": (nn.Sequential(
+        nn.Conv2d(4, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(384, 20)), (4, 8, 8), 0.06),
+    "global max pool": (nn.Sequential(
+        nn.Conv2d(4, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(24, 20)), (4, 5, 5), 0.1),
+    "sums": (ResidualNet(12), (3, 8, 8), 0.08),
+    "dropout": (perceptron(nn.ReLU), (50,), 0.04),
+    "global average": (GlobalAverageNet(), (3, 16, 16), 0.12),
+    "padding and a global average": (nn.Sequential(
+        nn.Conv2d(6, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)), (6, 6, 6), 0.08),
+    "average before the activation": (nn.Sequential(
+        nn.Conv2d(4, 24, 3), nn.AvgPool2d(2), nn.ReLU(), nn.Conv2d(24, 24, 2), nn.AvgPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(96, 10)), (4, 12, 12), 0.08),
+}
+
+
+def check_against_samples(net, input_shape, tolerance, networks):
+    """Hold gradients and variances of random networks against the predicted ones."""
+    statistics = predict(net, input_shape)
+    signals, gradients = sample(
+        net, lambda: initialize(net, statistics), lambda: torch.randn(4, *input_shape), networks, seed=0)
+    for (name, squares), std in zip(gradients.items(), gradient_stds(net, statistics)):
+        rms, error = root_mean_square(squares)
+        assert 3 * error < tolerance * std, name
+        assert rms == pytest.approx(std, rel=tolerance), name
+    for name, squares in signals.items():
+        assert squares.mean() == pytest.approx(1, abs=2 * tolerance), name
+
+
+@pytest.mark.parametrize("name", MONTE_CARLO)
+def test_monte_carlo(name):
+    check_against_samples(*MONTE_CARLO[name], networks=400)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda kind: kind.__name__)
+def test_every_activation(activation):
+    """With layers wide enough that errors of order 1 / width stay below the tolerance."""
+    net = nn.Sequential(nn.Linear(30, 200), activation(), nn.Linear(200, 200), activation(), nn.Linear(200, 20))
+    check_against_samples(net, (30,), tolerance=0.05, networks=300)
