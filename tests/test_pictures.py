@@ -32,7 +32,7 @@ def handles_of(legend):
 
 def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     runs = made("he", 0.001, 1.0, RISING, RISING + 0.2, decay=True)
-    runs += made("he", 0.002, 5.0, decay=True)
+    runs += made("he", 0.002, 5.0, decay=True) + made("he", 0.005, 5.0, decay=True)
     runs += made("he", 0.001, 2.0, 2.3, decay=True, depth=10)
     runs += made("adam", 0.001, 1.0, decay=True)
     figure = pictures.depth(Results(runs), ["default", "he"])
@@ -131,7 +131,7 @@ def test_differences_have_a_panel_for_the_primary_outcome_and_one_for_the_early_
 
 
 def test_curves_are_means_over_the_seeds_at_the_best_rate():
-    runs = made("he", 0.001, 1.0, 1.4, 1.6) + made("he", 0.01, 9.0) + made("adam", 0.1, math.nan)
+    runs = made("he", 0.001, 1.0, 1.4, 1.6) + made("he", 0.01, 9.0) + made("he", 0.02, 9.0) + made("adam", 0.1, math.nan)
     (axes,) = pictures.curves(Results(runs)).axes
     epochs, losses = data_of(axes.lines[0])
     assert len(axes.lines) == 1 and losses == pytest.approx([1.5] * 200)

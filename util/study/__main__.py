@@ -7,6 +7,7 @@ when the same command is given once more, and two may work on one file. Without 
 """
 from __future__ import annotations
 
+import sys
 import time
 from argparse import Namespace
 from functools import partial
@@ -25,8 +26,9 @@ from util.signal_propagation import predict_current
 from util.study.methods import METHODS, measure
 from util.study.options import parse_options
 from util.study.pictures import draw_all
-from util.study.report import tables
-from util.study.results import Run, Training, append, check_settings, create, read_runs, reduce_losses, rounded
+from util.study.report import page
+from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
+                                reduce_losses, rounded)
 from util.study.statistics import Results
 from util.training import evaluate, train
 
@@ -34,100 +36,113 @@ from util.training import evaluate, train
 def main() -> None:
     """Train what the file lacks, then report."""
     options = parse_options()
-    runs = read_runs(options.file)
-    complete_settings(options, runs)
-    check_reference(options, runs)
+    held = read_results(options.file)
+    complete_settings(options, held)
+    check_reference(options, held)
     if options.pictures:
         make_folder(options.pictures)
     if options.methods:
-        train_missing(options, runs)
-        runs = read_runs(options.file)
-    elif not runs:
+        train_missing(options, held)
+        held = read_results(options.file)
+    elif not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
-    results = Results(runs)
+    results = Results(held)
     method, rate = options.reference or ("default", None)
-    print(*tables(results, method, rate), sep="\n\n", flush=True)
+    print("\n\n".join(page(options.file.name, results, method, rate)), flush=True)
     if options.pictures:
+        print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
         draw_all(results, method, rate, options.pictures)
     if options.reference and not results.references(method, rate):
         raise Failure(f"--reference: all trainings of {method} in '{options.file}' diverged")
 
 
-def complete_settings(options: Namespace, runs: list[Run]) -> None:
+def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
     """Take what was not given from the file's first row, and refuse what is given otherwise."""
-    defaults = Training("default", 0.001, False, TUTORIAL_DEPTH, 0, "auto", TRAINING_IMAGES, 2)
-    settings = runs[0].training if runs else defaults
-    for name in "dataset", "images", "epochs":
+    defaults = Trial("default", 0.001, False, TUTORIAL_DEPTH, 0, "auto", TRAINING_IMAGES, 2)
+    settings = held[0].trial if held else defaults
+    for name in SETTINGS:
         if getattr(options, name) is None:
             setattr(options, name, getattr(settings, name))
-    if runs and options.dataset == "auto":
+    if held and options.dataset == "auto":
         options.dataset = settings.dataset
-    if runs:
-        check_settings(f"{options.file}:2", settings, options.dataset, options.images, options.epochs)
+    if held:
+        check_settings(f"{options.file}:2", settings, options)
 
 
-def check_reference(options: Namespace, runs: list[Run]) -> None:
+def check_reference(options: Namespace, held: list[TrialResult]) -> None:
     """Find out before the work whether a reference that is named is among what is or will be trained."""
     if not options.reference:
         return
     method, rate = options.reference
-    pairs = {(run.training.method, run.training.learning_rate) for run in runs} | set(options.methods)
+    pairs = {(result.trial.method, result.trial.learning_rate) for result in held} | set(options.methods)
     found = any(method == name and rate in (None, other) for name, other in pairs)
     if not found:
         raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
 
 
-def train_missing(options: Namespace, runs: list[Run]) -> None:
-    """Train side by side what the runs lack, append each training when it is finished, and say what came out."""
-    held = {run.training for run in runs}
+def train_missing(options: Namespace, held: list[TrialResult]) -> None:
+    """Train side by side what the file lacks, append each trial when it is finished, and say what came out."""
+    known = {result.trial for result in held}
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
-    if options.dataset != "auto" and held >= set(wanted(options, options.dataset)):
+    if options.dataset != "auto" and known >= set(wanted(options, options.dataset)):
         return
     data = load(options.dataset, options.data_dir, options.images)
-    missing = [training for training in wanted(options, data.name) if training not in held]
-    create(options.file)
+    missing = [trial for trial in wanted(options, data.name) if trial not in known]
+    check_appendable(missing[0], options.file)
     start = time.monotonic()
-    for done, (training, run) in enumerate(run_parallel(partial(perform, data), missing, options.jobs), start=1):
-        append(run, options.file)
+    for done, (trial, result) in enumerate(run_parallel(partial(perform, data), missing, options.jobs), start=1):
+        append(result, options.file)
         left = len(missing) - done
         minutes = (time.monotonic() - start) / done * left / 60
-        print(f"{training}: {describe(run)}; {left} left, about {minutes:.0f} min", flush=True)
+        print(f"{trial}: {describe(result)}; {left} left, about {minutes:.0f} min", flush=True)
 
 
-def describe(run: Run) -> str:
+def describe(result: TrialResult) -> str:
     """Say what came out of a training."""
-    loss = final_loss(np.array(run.losses))
-    return f"training loss {loss:.3f}, test loss {run.test_loss:.3f}, accuracy {run.test_accuracy:.1%}"
+    loss = final_loss(np.array(result.losses))
+    return f"training loss {loss:.3f}, test loss {result.test_loss:.3f}, accuracy {result.test_accuracy:.1%}"
 
 
-def wanted(options: Namespace, dataset: str) -> list[Training]:
-    """Return the trainings that the command line names."""
-    return [Training(method, rate, options.decay, depth, seed, dataset, options.images, options.epochs)
-            for depth, seed, (method, rate) in product(options.depths, options.seeds, options.methods)]
+def wanted(options: Namespace, dataset: str) -> list[Trial]:
+    """Return the trials that the command line names."""
+    trials = []
+    for depth, seed, (method, rate) in product(options.depths, options.seeds, options.methods):
+        trials.append(Trial(
+            method=method,
+            learning_rate=rate,
+            decay=options.decay,
+            depth=depth,
+            seed=seed,
+            dataset=dataset,
+            images=options.images,
+            epochs=options.epochs,
+            activation=options.activation,
+        ))
+    return trials
 
 
-def perform(data: DataSet, training: Training) -> Run:
+def perform(data: DataSet, trial: Trial) -> TrialResult:
     """Train and test one network, in a process of its own; measure the growth of the tutorial's five layers."""
-    method = METHODS[training.method]
-    torch.manual_seed(training.seed)
-    net = Net(training.depth)
+    method = METHODS[trial.method]
+    torch.manual_seed(trial.seed)
+    net = Net(trial.depth, trial.activation)
     statistics = method.initialize(net, data.training)
-    optimizer = method.optimizer(net.parameters(), lr=training.learning_rate)
-    method.precondition(optimizer, net, statistics, data.training, training.seed)
-    if training.decay:
-        let_decay(optimizer, training.steps)
+    optimizer = method.optimizer(net.parameters(), lr=trial.learning_rate)
+    method.precondition(optimizer, net, statistics, data.training, trial.seed)
+    if trial.decay:
+        let_decay(optimizer, trial.steps)
 
-    if training.depth == TUTORIAL_DEPTH:
-        before = measure_and_predict(net, data, training.seed)
-    losses = train(net, data.training, optimizer, training.epochs, training.seed, report=lambda line: None)
+    if trial.depth == TUTORIAL_DEPTH:
+        before = measure_and_predict(net, data, trial.seed)
+    losses = train(net, data.training, optimizer, trial.epochs, trial.seed, report=lambda line: None)
     test_loss, test_accuracy = evaluate(net, data.test)
-    run = Run(training, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, training.steps))
-    if training.depth > TUTORIAL_DEPTH or run.diverged:
-        return run
-    after = measure_and_predict(net, data, training.seed)
+    result = TrialResult(trial, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, trial.steps))
+    if trial.depth > TUTORIAL_DEPTH or result.diverged:
+        return result
+    after = measure_and_predict(net, data, trial.seed)
     growth = [rounded(layers.tolist()) for layers in after / before]
-    return run._replace(weight_growth=growth[0], measured_gradient_growth=growth[1],
-                        predicted_gradient_growth=growth[2])
+    return result._replace(weight_growth=growth[0], measured_gradient_growth=growth[1],
+                           predicted_gradient_growth=growth[2])
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:

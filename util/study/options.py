@@ -4,9 +4,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Callable
 
 from util.data import TRAINING_IMAGES
-from util.network import TUTORIAL_DEPTH
+from util.network import ACTIVATIONS, TUTORIAL_DEPTH
 from util.options import RATE, SEED, number
 from util.study.methods import METHODS
 from util.study.results import DEEPEST
@@ -33,9 +34,11 @@ def parse_options() -> argparse.Namespace:
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
     add("--depth", type=depths, default=[TUTORIAL_DEPTH], dest="depths", metavar="N[,N...]",
         help=f"numbers of weight layers, from {TUTORIAL_DEPTH} to {DEEPEST} (default: {TUTORIAL_DEPTH})")
+    add("--activation", choices=list(ACTIVATIONS), default="relu",
+        help="in all networks that are trained (default: %(default)s)")
     add("--reference", type=reference, metavar="METHOD[=RATE]",
         help="what to subtract, without a rate at its best one (default: default)")
-    add("--pictures", metavar="FOLDER", help="draw the pictures into this folder")
+    add("--pictures", type=os.path.expanduser, metavar="FOLDER", help="draw the pictures into this folder")
     add("-e", "--epochs", type=number(int, 1, 10**6), metavar="N",
         help="passes through the training images (default: the file's, or 2)")
     add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), metavar="N",
@@ -62,14 +65,22 @@ def methods(text: str) -> list[tuple[str, float]]:
     """Parse METHOD[=RATE[,RATE...]]."""
     method, _, rates = text.partition("=")
     check_method(method)
-    return [(method, RATE(rate)) for rate in (rates or "0.001").split(",")]
+    return [(method, read(RATE, rate, "learning rate")) for rate in (rates or "0.001").split(",")]
 
 
 def reference(text: str) -> tuple[str, float | None]:
     """Parse METHOD[=RATE]."""
     method, _, rate = text.partition("=")
     check_method(method)
-    return method, RATE(rate) if rate else None
+    return method, read(RATE, rate, "learning rate") if rate else None
+
+
+def read(parse: Callable[[str], float], text: str, what: str) -> float:
+    """Parse a part of an argument; argparse's own error would show the whole of it."""
+    try:
+        return parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no {what}") from None
 
 
 def check_method(method: str) -> None:
@@ -80,7 +91,7 @@ def check_method(method: str) -> None:
 
 def depths(text: str) -> list[int]:
     """Parse N[,N...], without repetitions."""
-    return list(dict.fromkeys(DEPTH(depth) for depth in text.split(",")))
+    return list(dict.fromkeys(read(DEPTH, depth, "number of layers") for depth in text.split(",")))
 
 
 def seeds(text: str) -> range:
@@ -88,7 +99,7 @@ def seeds(text: str) -> range:
     first, colon, end = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"'{text}' is no range FIRST:END")
-    start, stop = SEED(first), number(int, 0, 2**32)(end)
+    start, stop = read(SEED, first, "seed"), read(number(int, 0, 2**32), end, "seed")
     if stop <= start:
         raise argparse.ArgumentTypeError(f"the range {text} is empty")
     return range(start, stop)

@@ -16,7 +16,8 @@ from util.network import TUTORIAL_DEPTH, Net
 from util.plot import save_figure
 from util.study.methods import METHODS
 from util.study.report import LAYERS
-from util.study.statistics import EARLY, ORDER, PAIRS, PRIMARY, Contender, Results, interval, outcomes
+from util.study.results import Conditions, Configuration
+from util.study.statistics import EARLY, ORDER, PAIRS, PRIMARY, Results, interval, outcomes
 from util.study.theory import INITIALIZATIONS, ends
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
@@ -83,7 +84,7 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
     depths = results.depths()
     if len(depths) < 2:
         return None
-    decay = any(contender.decay for contender in results.runs)
+    decay = any(configuration.conditions.decay for configuration in results.by_seed)
     figure = new_figure(9, 10)
     top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
     for method in methods:
@@ -117,10 +118,10 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
     """
     points = {}
     for number in results.depths():
-        contender = results.best.get((method, decay, number))
-        if contender:
+        configuration = results.best.get((method, Conditions("relu", decay, number)))
+        if configuration:
             points[number] = [GUESSING if run.diverged else outcomes(run)[PRIMARY]
-                              for run in results.reported(contender)]
+                              for run in results.reported(configuration)]
     if points:
         style = STYLES[method]
         fill = "full" if method in PAIRS else "none"
@@ -161,7 +162,7 @@ def first_depth(results: Results) -> int:
 
 def schedules_of(results: Results) -> list[bool]:
     """Return the schedules of which there are trainings at the first depth."""
-    return sorted({decay for decay, number in results.settings() if number == first_depth(results)})
+    return sorted({conditions.decay for conditions in results.conditions() if conditions.depth == first_depth(results)})
 
 
 def learning_rates(results: Results) -> Figure | None:
@@ -170,7 +171,7 @@ def learning_rates(results: Results) -> Figure | None:
     lines = {}
     for method in METHODS:
         for decay in schedules_of(results):
-            points = rates_and_losses(results, (method, decay, number))
+            points = rates_and_losses(results, (method, Conditions("relu", decay, number)))
             if points:
                 lines[method, decay] = points
     methods = list(dict.fromkeys(method for (method, _), points in lines.items() if len(points) > 1))
@@ -200,9 +201,10 @@ def learning_rates(results: Results) -> Figure | None:
     return figure
 
 
-def rates_and_losses(results: Results, group: tuple[str, bool, int]) -> list[tuple[float, float]]:
+def rates_and_losses(results: Results, sweep: tuple[str, Conditions]) -> list[tuple[float, float]]:
     """Return learning rates with their losses, up to 0.5 above the best one."""
-    points = [(contender.learning_rate, results.tuning_loss(contender)) for contender in results.rates(group)]
+    points = [(configuration.learning_rate, results.tuning_loss(configuration))
+              for configuration in results.rates(sweep)]
     best = min((loss for _, loss in points), default=math.inf)
     return [(rate, loss) for rate, loss in points if loss < best + 0.5]
 
@@ -211,8 +213,8 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     """Draw forest plots: paired differences from the reference, with 95 % intervals, the final ones at the left."""
     rows = []
     for reference in results.references(method, rate):
-        if reference.depth == first_depth(results):
-            paired = results.all_differences(results.best_of(*reference.setting), reference)
+        if reference.conditions.depth == first_depth(results):
+            paired = results.all_differences(results.best_of(reference.conditions), reference)
             if paired:
                 rows.append((reference, paired))
     if not rows:
@@ -223,7 +225,7 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     for (reference, paired), (left, right) in zip(rows, panels):
         draw_forest(left, paired, PRIMARY)
         draw_forest(right, paired, EARLY)
-        left.set_yticks(range(len(paired)), [str(contender) for contender in paired])
+        left.set_yticks(range(len(paired)), [str(configuration) for configuration in paired])
         right.set_yticks([])
         left.set_title(f"last tenth, minus {reference}", fontsize="medium")
         right.set_title("around epoch 0.1", fontsize="medium")
@@ -231,11 +233,11 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     return figure
 
 
-def draw_forest(axes: Axes, paired: dict[Contender, np.ndarray], outcome: int) -> None:
-    """Draw the mean and interval of an outcome for each contender, from top to bottom."""
-    for place, (contender, values) in enumerate(paired.items()):
+def draw_forest(axes: Axes, paired: dict[Configuration, np.ndarray], outcome: int) -> None:
+    """Draw the mean and interval of an outcome for each configuration, from top to bottom."""
+    for place, (configuration, values) in enumerate(paired.items()):
         mean, half, _ = interval(values[:, outcome])
-        style = STYLES[contender.method]
+        style = STYLES[configuration.method]
         axes.errorbar(mean, place, xerr=half, color=style["color"], marker=style["marker"], capsize=3)
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(axis="x", color="0.9")
@@ -247,20 +249,21 @@ def curves(results: Results) -> Figure | None:
     """Draw each method's losses at its best learning rate, on average over the seeds."""
     panels = []
     for decay in schedules_of(results):
-        best = results.best_of(decay, first_depth(results))
-        contenders = [contender for contender in best if not results.diverged(contender)]
-        if contenders:
-            panels.append((decay, contenders))
+        best = results.best_of(Conditions("relu", decay, first_depth(results)))
+        configurations = [configuration for configuration in best if not results.diverged(configuration)]
+        if configurations:
+            panels.append((decay, configurations))
     if not panels:
         return None
     figure = new_figure(5.5 * len(panels), 6)
-    for axes, (decay, contenders) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels):
-        for contender in contenders:
-            runs = results.reported(contender)
+    subplots = figure.subplots(1, len(panels), sharey=True, squeeze=False).flat
+    for axes, (decay, configurations) in zip(subplots, panels):
+        for configuration in configurations:
+            runs = results.reported(configuration)
             losses = np.mean([run.losses for run in runs], axis=0)
-            epochs = (np.arange(len(losses)) + 0.5) / len(losses) * runs[0].training.epochs
-            style = {**STYLES[contender.method], "marker": ""}
-            axes.plot(epochs, smooth(losses, max(1, len(losses) // 25)), label=contender.method, **style)
+            epochs = (np.arange(len(losses)) + 0.5) / len(losses) * runs[0].trial.epochs
+            style = {**STYLES[configuration.method], "marker": ""}
+            axes.plot(epochs, smooth(losses, max(1, len(losses) // 25)), label=configuration.method, **style)
         axes.set(title=SCHEDULES[decay], xlabel="epoch", ylabel="training loss, nats, smoothed over 4 % of the run")
     add_legend(figure, columns=3)
     return figure
@@ -270,9 +273,9 @@ def growth(results: Results) -> Figure | None:
     """Draw how much the weights' gradients grew at the constant learning rate 0.001, measured against predicted."""
     grown = {}
     for method in GROWTH_METHODS:
-        contender = Contender(method, False, TUTORIAL_DEPTH, 0.001)
-        if contender in results.runs:
-            growths = results.growth(contender)
+        configuration = Configuration(method, Conditions("relu", False, TUTORIAL_DEPTH), 0.001)
+        if configuration in results.by_seed:
+            growths = results.growth(configuration)
             if len(growths):
                 grown[method] = growths
     if not grown:

@@ -1,143 +1,194 @@
-"""The tables that the study prints, in Markdown."""
+"""The page that the study prints: tables in Markdown, each under a heading and a caption."""
 from __future__ import annotations
 
+import functools
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from util.network import TUTORIAL_DEPTH
-from util.study.statistics import (EARLY, ORDER, OUTCOMES, PAIRS, PRIMARY, TRAINED, Contender, Results, good_rates,
-                                   holm, interval)
+from util.network import TUTORIAL_DEPTH, Net
+from util.study.results import Conditions, Configuration, Sweep
+from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
 from util.study.theory import INITIALIZATIONS, Ends, ends
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
+SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
+SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (p < 0.05 after Holm's adjustment for "
+               "this table).")
+THEORY = {  # what the theory calls the initialization of a method
+    "default": "PyTorch",
+    "initialization-only": "variance-preserving",
+    "initialization-zero-bias": "the same, zero bias",
+    "initialization-half-bias": "the same, half bias",
+}
 
 
-def tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
-    """Yield all tables that have rows; `method` and `rate` are the reference, None being its best rate."""
-    return filter(None, all_tables(results, method, rate))
+def page(name: str, results: Results, method: str, rate: float | None) -> Iterator[str]:
+    """Yield a page's parts: its head, and each table that has rows, below a heading and a caption.
+
+    Args:
+        name: of the file.
+        results: all that it holds.
+        method, rate: the reference, None being its best rate.
+    """
+    yield head(name, results)
+    yield from filter(None, sections(results, method, rate))
 
 
-def all_tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
-    """Yield all tables, "" for those without rows."""
+def head(name: str, results: Results) -> str:
+    """Return the title, and what all trainings have in common."""
+    trials = [result.trial for by_seed in results.by_seed.values() for result in by_seed.values()]
+    first = trials[0]
+    settings = f"{len(trials)} trainings on {first.dataset}, {first.images} images, epochs: {first.epochs}."
+    units = "Losses are in nats; ± is a standard deviation over seeds, of a difference a 95 % interval by Student's t."
+    return f"# {name}\n\n{settings} {units}"
+
+
+def sections(results: Results, method: str, rate: float | None) -> Iterator[str]:
+    """Yield all sections, "" for those without rows."""
     depths = results.depths()
     if len(depths) > 1:
+        for activation, decay in dict.fromkeys(conditions[:2] for conditions in results.conditions()):
+            yield depth_table(results, activation, decay)
         for decay in (False, True):
-            yield from depth_tables(results, decay)
+            yield pair_table(results, decay)
         yield gradient_table(depths)
         yield difference_left_table(depths)
     yield outcome_table(results)
     yield rate_table(results)
     for reference in results.references(method, rate):
-        best = results.best_of(*reference.setting)
-        same = [contender for contender in results.runs if contender.setting == reference.setting]
-        yield difference_table(results, reference, best if rate is None else same)
+        yield difference_table(results, reference, best_only=rate is None)
     yield growth_table(results)
 
 
-def depth_tables(results: Results, decay: bool) -> Iterator[str]:
-    """Yield where each method trains, and what the preconditioner adds."""
-    if any(setting[0] == decay for setting in results.settings()):
-        yield depth_table(results, decay)
-        yield pair_table(results, decay)
-
-
-def depth_table(results: Results, decay: bool) -> str:
+def depth_table(results: Results, activation: str, decay: bool) -> str:
     """Tabulate final losses by method and depth, and how many trainings learnt anything if not all did."""
+    columns = [Conditions(activation, decay, depth) for depth in results.depths()]
     rows = []
     for method in ORDER:
-        cells = [_depth_cell(results, results.best.get((method, decay, depth))) for depth in results.depths()]
+        cells = [_depth_cell(results, results.best.get(Sweep(method, conditions))) for conditions in columns]
         if any(cells):
             rows.append([f"`{method}`", *cells])
-    return markdown(["last tenth, at depth", *results.depths()], rows)
+    return section(
+        f"Final loss by depth, {SCHEDULES[decay]}{_unless_relu(activation)}",
+        f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are.",
+        ["last tenth, at depth", *results.depths()], rows)
 
 
-def _depth_cell(results: Results, contender: Contender | None) -> str:
-    if contender is None:
+def _unless_relu(activation: str) -> str:
+    return "" if activation == "relu" else f", {activation}"
+
+
+def _depth_cell(results: Results, configuration: Configuration | None) -> str:
+    if configuration is None:
         return ""
-    losses = results.outcomes(contender)[:, PRIMARY]
-    if results.diverged(contender):
-        return f"diverged: {results.diverged(contender)} of {len(losses)}"
+    losses = results.outcomes(configuration)[:, PRIMARY]
+    if results.diverged(configuration):
+        return f"diverged: {results.diverged(configuration)} of {len(losses)}"
     trained = int((losses <= TRAINED).sum())
     cell = mean_and_spread(losses)
     return cell if trained == len(losses) else f"{cell}, trained: {trained} of {len(losses)}"
 
 
 def pair_table(results: Results, decay: bool) -> str:
-    """Tabulate what the preconditioner adds over its initialization, each at its best rate, paired by seed."""
+    """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
     rows, p_values = [], []
-    for method, alone in PAIRS.items():
-        for depth in results.depths():
-            contender = results.best.get((method, decay, depth))
-            reference = results.best.get((alone, decay, depth))
-            if contender is None or reference is None:
-                continue
-            differences = results.differences(contender, reference)
-            if len(differences):
-                early, _, final, _, _ = map(interval, differences.T)
-                rows.append([f"`{contender}`", f"`{reference}`", depth, len(differences), signed(early), signed(final)])
-                p_values.append(final[2])
-    for row, star in zip(rows, stars(p_values)):
-        row[-1] += star
-    return markdown(["method", "minus", "depth", "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]], rows)
+    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_before(pair[1])):
+        differences = results.differences(preconditioned, alone)
+        if alone.conditions.decay == decay and len(differences):
+            early, _, final, _, _ = map(interval, differences.T)
+            names = [f"`{preconditioned}`", f"`{alone}`"]
+            place = [alone.conditions.depth, len(differences)]
+            rows.append([f"{spread_before(alone):g}", *names, *place, signed(early), signed(final)])
+            p_values.append(final[2])
+    return section(
+        f"What the preconditioner adds, {SCHEDULES[decay]}",
+        "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "
+        "paired by seed. The spread is the largest over the smallest standard deviation of the layers' weight "
+        f"gradients, as the theory predicts them before training. {SIGNIFICANT}",
+        ["spread", "method", "minus", "depth", "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]],
+        with_stars(rows, -1, p_values))
+
+
+def spread_before(configuration: Configuration) -> float:
+    """Return the spread of the gradients before training, by the theory, in three digits."""
+    activation, _, depth = configuration.conditions
+    return float(f"{spread(THEORY[configuration.method], depth, activation):.3g}")
+
+
+@functools.lru_cache(maxsize=None)
+def spread(name: str, depth: int, activation: str) -> float:
+    """Return the largest over the smallest standard deviation of the layers' weight gradients, by the theory."""
+    stds = [layer.weight_gradient_std for layer in INITIALIZATIONS[name](Net(depth, activation))]
+    return max(stds) / min(stds)
 
 
 def gradient_table(depths: Sequence[int]) -> str:
     """Tabulate the standard deviation of the gradient of the first layer's weights, by the theory."""
-    return theory_table("gradient of conv1.weight, at depth", depths,
-                        lambda network: network.first_gradient)
+    return section(
+        "First gradient by depth",
+        "Standard deviation of the gradient by the first layer's weights before training, by the theory, for ReLU.",
+        ["gradient of conv1.weight, at depth", *depths], theory_rows(depths, lambda network: network.first_gradient))
 
 
 def difference_left_table(depths: Sequence[int]) -> str:
     """Tabulate how much two inputs' pre-activations differ in the last hidden layer, by the theory."""
-    return theory_table("1 - rho in the last hidden layer, at depth", depths,
-                        lambda network: network.difference_left)
+    return section(
+        "Difference between inputs by depth",
+        "1 - rho (at least 1e-9) before training, by the theory, for ReLU; rho is the correlation of two inputs' "
+        "pre-activations.",
+        ["1 - rho in the last hidden layer, at depth", *depths],
+        theory_rows(depths, lambda network: network.difference_left))
 
 
-def theory_table(title: str, depths: Sequence[int], quantity: Callable[[Ends], float]) -> str:
-    """Tabulate a quantity for each initialization, by depth."""
+def theory_rows(depths: Sequence[int], quantity: Callable[[Ends], float]) -> list[list[str]]:
+    """Return a row for each initialization, a quantity at each depth."""
     rows = []
     for name in INITIALIZATIONS:
         cells = [f"{quantity(ends(name, depth)):.2g}" for depth in depths]
         rows.append([name, *cells])
-    return markdown([title, *depths], rows)
+    return rows
 
 
 def outcome_table(results: Results) -> str:
-    """Tabulate each contender's outcomes, mean and standard deviation over seeds; * marks a method's best rate."""
+    """Tabulate each configuration's outcomes, mean and standard deviation over seeds."""
     rows = []
-    for contender, runs in results.runs.items():
-        star = " *" if results.is_best(contender) else ""
-        seeds = results.seeds(contender)
-        row = [f"`{contender}`{star}", contender.depth, len(seeds)]
-        if results.diverged(contender):
-            rows.append([*row, f"diverged: {results.diverged(contender)} of {len(seeds)}", *[""] * 6])
+    for configuration in results.by_seed:
+        seeds = results.seeds(configuration)
+        bold = "**" if results.is_best(configuration) else ""
+        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.depth, len(seeds)]
+        if results.diverged(configuration):
+            rows.append([*row, f"diverged: {results.diverged(configuration)} of {len(seeds)}", *[""] * len(OUTCOMES)])
             continue
-        spread = [mean_and_spread(values) for values in results.outcomes(contender).T]
-        epochs = [epoch for epoch in results.overtakings(contender) if epoch is not None]
-        median = f"{np.median(epochs):.2f}" if epochs else ""
-        rows.append([*row, *spread, len(epochs), median])
-    return markdown(["method=rate", "depth", "seeds", *OUTCOMES, "overtaken", "at epoch"], rows)
+        outcomes = map(mean_and_spread, results.outcomes(configuration).T)
+        epoch = results.overtaken(configuration)
+        rows.append([*row, *outcomes, "" if epoch is None else f"{epoch:.2f}"])
+    return section(
+        "Outcomes",
+        "A method's best learning rate is in bold. \"Overtaken\" says from which epoch on the default training gains, "
+        "at its own best rate and paired by seed, if both the lead before and the gain after are significant.",
+        ["method=rate", "depth", "seeds", *OUTCOMES, "overtaken at epoch"], rows)
 
 
 def rate_table(results: Results) -> str:
-    """Tabulate best rates, and between which the loss is within 0.1 of the best; (edge): of those that were tried.
-
-    Where no rate trains, none is good.
-    """
+    """Tabulate best rates, and between which the loss is within 0.1 of the best; where none trains, none is good."""
     rows = []
-    for group, best in results.best.items():
-        contenders = results.rates(group)
-        losses = [results.tuning_loss(contender) for contender in contenders]
-        if len(contenders) > 1 and np.isfinite(min(losses)):
-            rates = [contender.learning_rate for contender in contenders]
+    for sweep, best in results.best.items():
+        configurations = results.rates(sweep)
+        losses = [results.tuning_loss(configuration) for configuration in configurations]
+        if len(configurations) > 1 and np.isfinite(min(losses)):
+            rates = [configuration.learning_rate for configuration in configurations]
             good = [_rate_cell(rate, rates) for rate in good_rates(rates, losses)]
             if min(losses) > TRAINED:
                 good = ["none", "none"]
-            seeds = ", ".join(map(str, sorted(results.tuning_seeds(group))))
-            rows.append([f"`{best}`", best.depth, seeds, f"{min(losses):.3f}", *good])
-    return markdown(["best rate", "depth", "tuned on seeds", OUTCOMES[PRIMARY], "good from", "to"], rows)
+            seeds = ", ".join(map(str, results.chosen_by(best)))
+            rows.append([f"`{best}`", best.conditions.depth, seeds, f"{results.tuning_loss(best):.3f}", *good])
+    return section(
+        "Best learning rates",
+        "Between which rates the loss over the last tenth is within 0.1 of the best; gaps are passed over. An (edge) "
+        "is the lowest or highest rate that was tried.",
+        ["best rate", "depth", "tuned on seeds", OUTCOMES[PRIMARY], "good from", "to"], rows)
 
 
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
@@ -145,33 +196,40 @@ def _rate_cell(rate: float, rates: Sequence[float]) -> str:
     return f"{rate:.2g}{edge}"
 
 
-def difference_table(results: Results, reference: Contender, contenders: Sequence[Contender]) -> str:
-    """Tabulate paired differences from a reference, with 95 % intervals; * is a significant primary outcome (Holm)."""
+def difference_table(results: Results, reference: Configuration, best_only: bool) -> str:
+    """Tabulate paired differences from a reference under the same conditions, with 95 % intervals."""
+    same = [configuration for configuration in results.by_seed if configuration.conditions == reference.conditions]
+    configurations = results.best_of(reference.conditions) if best_only else same
     rows, p_values = [], []
-    for contender, differences in results.all_differences(contenders, reference).items():
+    for configuration, differences in results.all_differences(configurations, reference).items():
         intervals = [interval(values) for values in differences.T]
-        rows.append([f"`{contender}`", len(differences), *map(signed, intervals)])
+        rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
         p_values.append(intervals[PRIMARY][2])
-    for row, star in zip(rows, stars(p_values)):
-        row[2 + PRIMARY] += star
-    depth = "" if reference.depth == TUTORIAL_DEPTH else f", depth {reference.depth}"
-    return markdown([f"minus `{reference}`{depth}", "seeds", *OUTCOMES], rows)
+    depth = reference.conditions.depth
+    title = f"`{reference}`" if depth == TUTORIAL_DEPTH else f"`{reference}`, depth {depth}"
+    which = "its best learning rate" if best_only else "every learning rate"
+    return section(f"Differences from {title}", f"Each method at {which}, paired by seed. {SIGNIFICANT}",
+                   [f"minus {title}", "seeds", *OUTCOMES], with_stars(rows, 2 + PRIMARY, p_values))
 
 
 def growth_table(results: Results) -> str:
     """Tabulate how much each layer's weights, and the gradients by them, grew while they were trained."""
     rows = []
-    for contender in results.runs:
-        for quantity, growths in zip(QUANTITIES, results.growth(contender)):
+    for configuration in results.by_seed:
+        for quantity, growths in zip(QUANTITIES, results.growth(configuration)):
             cells = [f"{growth:.2f}" for growth in growths]
-            rows.append([f"`{contender}`", quantity, *cells])
-    return markdown(["growth, times", "of", *LAYERS], rows)
+            rows.append([f"`{configuration}`", quantity, *cells])
+    return section(
+        "Growth",
+        "Root mean squares after training over those before it, geometric means over seeds: of each layer's weights, "
+        "and of the gradients by them, measured and as the theory predicts them from the weights.",
+        ["growth, times", "of", *LAYERS], rows)
 
 
 def mean_and_spread(values: np.ndarray) -> str:
     """Return a mean, and the standard deviation if there are several values."""
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
+    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{deviation}"
 
 
 def signed(estimate: tuple[float, float, float]) -> str:
@@ -180,14 +238,18 @@ def signed(estimate: tuple[float, float, float]) -> str:
     return f"{mean:+.3f} ± {half:.3f}"
 
 
-def stars(p_values: Sequence[float]) -> list[str]:
-    """Return " *" for p-values of a table that are below 5 % after Holm's adjustment for all of them."""
-    return [" *" if p < 0.05 else "" for p in holm(p_values)]
+def with_stars(rows: Sequence[list[object]], column: int, p_values: Sequence[float]) -> Sequence[list[object]]:
+    """Mark the cells of a column whose p-values are below 5 % after Holm's adjustment for all of them."""
+    for row, p in zip(rows, holm(p_values)):
+        if p < 0.05:
+            row[column] = f"{row[column]} *"
+    return rows
 
 
-def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table, "" without rows."""
+def section(title: str, caption: str, columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Return a heading, a caption and a table, "" without rows."""
     if not rows:
         return ""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    lines = [columns, ["---"] * len(columns), *rows]
+    table = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return f"## {title}\n\n{caption}\n\n{table}"

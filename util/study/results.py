@@ -1,66 +1,80 @@
-"""The study's file of results: CSV, a row for each finished training, to which rows are only ever appended."""
+"""The study's file of results: CSV, a row for each finished trial, to which rows are only ever appended."""
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import math
 import os
-import tempfile
+from argparse import Namespace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
 from util.curves import final_loss
 from util.failure import Failure
-from util.network import TUTORIAL_DEPTH
+from util.network import ACTIVATIONS, TUTORIAL_DEPTH
 from util.study.methods import METHODS
 from util.training import MINIBATCH
 
 PARTS = 200  # of a training, over each of which its losses are averaged
 DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the theory says of PyTorch's initialization
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
+DATASETS = ("cifar10", "synthetic")
 
 
-class Contender(NamedTuple):
-    """A method at a learning rate, constant or decaying, and a depth; it has a training for each seed."""
+class Conditions(NamedTuple):
+    """What trials must have in common to be compared."""
 
-    method: str
-    decay: bool
-    depth: int
-    learning_rate: float
-
-    @property
-    def group(self) -> tuple[str, bool, int]:
-        """All contenders of a group differ in nothing but their learning rates."""
-        return self.method, self.decay, self.depth
-
-    @property
-    def setting(self) -> tuple[bool, int]:
-        """Contenders of the same setting are compared."""
-        return self.decay, self.depth
-
-    def __str__(self) -> str:
-        schedule = "-decay" if self.decay else ""
-        return f"{self.method}{schedule}={self.learning_rate!r}"
-
-
-class Training(NamedTuple):
-    """Everything that determines a training."""
-
-    method: str
-    learning_rate: float
+    activation: str
     decay: bool  # whether the learning rate falls linearly to zero
     depth: int  # weight layers
+
+
+class Sweep(NamedTuple):
+    """A method under some conditions; all configurations of a sweep differ in nothing but their learning rates."""
+
+    method: str
+    conditions: Conditions
+
+
+class Configuration(NamedTuple):
+    """A method at a learning rate, under some conditions; it has a trial for each seed."""
+
+    method: str
+    conditions: Conditions
+    learning_rate: float
+
+    @property
+    def sweep(self) -> Sweep:
+        """What it has in common with the same method at other learning rates."""
+        return Sweep(self.method, self.conditions)
+
+    def __str__(self) -> str:
+        activation = "" if self.conditions.activation == "relu" else f"-{self.conditions.activation}"
+        schedule = "-decay" if self.conditions.decay else ""
+        return f"{self.method}{activation}{schedule}={self.learning_rate!r}"
+
+
+class Trial(NamedTuple):
+    """Everything that determines a training of the study."""
+
+    method: str
+    learning_rate: float
+    decay: bool
+    depth: int
     seed: int
     dataset: str
     images: int
     epochs: int
+    activation: str = "relu"
 
     @property
-    def contender(self) -> Contender:
-        """What it is a training of, whatever its seed."""
-        return Contender(self.method, self.decay, self.depth, self.learning_rate)
+    def configuration(self) -> Configuration:
+        """What it is a trial of, whatever its seed."""
+        conditions = Conditions(self.activation, self.decay, self.depth)
+        return Configuration(self.method, conditions, self.learning_rate)
 
     @property
     def steps(self) -> int:
@@ -68,13 +82,13 @@ class Training(NamedTuple):
         return self.epochs * (self.images // MINIBATCH)
 
     def __str__(self) -> str:
-        return f"{self.contender}, depth {self.depth}, seed {self.seed}"
+        return f"{self.configuration}, depth {self.depth}, seed {self.seed}"
 
 
-class Run(NamedTuple):
-    """A finished training: a row of the file."""
+class TrialResult(NamedTuple):
+    """A finished trial: a row of the file."""
 
-    training: Training
+    trial: Trial
     torch: str  # version
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1
@@ -91,10 +105,6 @@ class Run(NamedTuple):
         return not finite or final_loss(np.array(self.losses)) > DIVERGED
 
 
-COLUMNS = (*Training._fields, *Run._fields[1:])
-FLAGS = {"False": False, "True": True}
-
-
 def reduce_losses(losses: np.ndarray, steps: int) -> tuple[float, ...]:
     """Average (steps or fewer,) losses over each part of the training; what a diverged training lacks is NaN."""
     whole = np.full(steps, np.nan)
@@ -108,114 +118,164 @@ def rounded(numbers: list[float]) -> tuple[float, ...]:
     return tuple(float(f"{number:.5g}") for number in numbers)
 
 
-def write_row(run: Run) -> str:
-    """Return a run as a line of the file."""
-    cells = [*run.training, *run[1:4]]
-    cells += [" ".join(map(repr, numbers)) for numbers in run[4:]]
+def flag(text: str) -> bool:
+    """Parse a cell that holds a truth value."""
+    if text not in ("False", "True"):
+        raise ValueError(f"'{text}' is neither True nor False")
+    return text == "True"
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Parse a cell that holds numbers with spaces between them."""
+    return tuple(map(float, text.split()))
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
+    "method": str,
+    "learning_rate": float,
+    "decay": flag,
+    "depth": int,
+    "seed": int,
+    "dataset": str,
+    "images": int,
+    "epochs": int,
+    "activation": str,
+    "torch": str,
+    "test_loss": float,
+    "test_accuracy": float,
+    "losses": numbers,
+    "weight_growth": numbers,
+    "measured_gradient_growth": numbers,
+    "predicted_gradient_growth": numbers,
+}
+COLUMNS = list(PARSERS)
+REQUIRED = set(COLUMNS) - set(Trial._field_defaults)  # the others are younger than some files
+NAMES = {"method": METHODS, "dataset": DATASETS, "activation": ACTIVATIONS}
+SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in common
+
+
+def write_row(result: TrialResult, columns: Sequence[str]) -> str:
+    """Return a result as a line of a file that has these columns."""
+    cells = {**result.trial._asdict(), **result._asdict()}
+    for name, value in cells.items():
+        if PARSERS.get(name) is numbers:
+            cells[name] = " ".join(map(repr, value))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
-def read_row(cells: list[str]) -> Run:
-    """Return the run of a row; a ValueError says what is wrong."""
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"{len(cells)} columns instead of {len(COLUMNS)}")
-    row = dict(zip(COLUMNS, cells))
-    if row["method"] not in METHODS:
-        raise ValueError(f"there is no method '{row['method']}'")
-    if row["decay"] not in FLAGS:
-        raise ValueError(f"decay is '{row['decay']}', neither True nor False")
-    training = Training(
-        method=row["method"],
-        learning_rate=float(row["learning_rate"]),
-        decay=FLAGS[row["decay"]],
-        depth=int(row["depth"]),
-        seed=int(row["seed"]),
-        dataset=row["dataset"],
-        images=int(row["images"]),
-        epochs=int(row["epochs"]),
-    )
-    losses, *growths = (tuple(map(float, row[name].split())) for name in COLUMNS[-4:])
-    run = Run(training, row["torch"], float(row["test_loss"]), float(row["test_accuracy"]), losses, *growths)
-    _check_row(run)
-    return run
+def read_row(row: dict[str, str]) -> TrialResult:
+    """Return the result of a row, whose cells are named by the header; a ValueError says what is wrong."""
+    if None in row or None in row.values():  # so says `csv.DictReader`
+        raise ValueError("it has not as many columns as the header")
+    values = {name: PARSERS[name](text) for name, text in row.items()}
+    trial = Trial(**{name: values.pop(name) for name in Trial._fields if name in values})
+    result = TrialResult(trial, **values)
+    _check_row(result)
+    return result
 
 
-def _check_row(run: Run) -> None:
-    training = run.training
-    if not TUTORIAL_DEPTH <= training.depth <= DEEPEST:
-        raise ValueError(f"depth is {training.depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
-    if not 0 < training.learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {training.learning_rate}")
-    if training.seed < 0 or training.images < MINIBATCH or training.epochs < 1:
+def _check_row(result: TrialResult) -> None:
+    trial = result.trial
+    for column, names in NAMES.items():
+        name = getattr(trial, column)
+        if name not in names:
+            raise ValueError(f"there is no {column} '{name}'")
+    if not TUTORIAL_DEPTH <= trial.depth <= DEEPEST:
+        raise ValueError(f"depth is {trial.depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
+    if not 0 < trial.learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {trial.learning_rate}")
+    if trial.seed < 0 or trial.images < MINIBATCH or trial.epochs < 1:
         raise ValueError("seed, images or epochs are too small")
-    if not 0 <= run.test_accuracy <= 1:
-        raise ValueError(f"test_accuracy is {run.test_accuracy}, not from 0 to 1")
-    parts = min(PARTS, training.steps)
-    if len(run.losses) != parts:
-        raise ValueError(f"there are {len(run.losses)} losses instead of {parts}")
-    growths = {len(growth) for growth in run[-3:]}
-    if growths not in ({0}, {TUTORIAL_DEPTH}):
+    if not 0 <= result.test_accuracy <= 1:
+        raise ValueError(f"test_accuracy is {result.test_accuracy}, not from 0 to 1")
+    parts = min(PARTS, trial.steps)
+    if len(result.losses) != parts:
+        raise ValueError(f"there are {len(result.losses)} losses instead of {parts}")
+    growths = result.weight_growth, result.measured_gradient_growth, result.predicted_gradient_growth
+    if set(map(len, growths)) not in ({0}, {TUTORIAL_DEPTH}):
         raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")
 
 
-def read_runs(path: Path) -> list[Run]:
-    """Read all runs of a file, none if there is no file; of a training that stands there twice, the first.
+def read_results(path: Path) -> list[TrialResult]:
+    """Read all results of a file, none if it is empty or not there; of a trial that stands there twice, the first.
 
     The header may stand there more than once, since `cat` joins files with their headers.
 
     Raises:
         Failure: names the first line that cannot be read, or whose data set, images or epochs are not the first row's.
     """
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace")  # then no row can be read that is none
-    lines = text.split("\n")
-    if lines.pop():
-        raise Failure(f"{path}:{len(lines) + 1}: the last line is not finished")
-    header = ",".join(COLUMNS)
-    if lines[:1] != [header]:
-        raise Failure(f"{path}:1: the header is not '{header}'")
-    runs = {}
-    first = None
-    for number, line in enumerate(lines, start=1):
-        if line == header:
-            continue
-        try:
-            run = read_row(next(csv.reader([line])))
-        except (ValueError, StopIteration, csv.Error) as error:
-            raise Failure(f"{path}:{number}: this row cannot be read ({error})") from error
-        first = first or run.training
-        check_settings(f"{path}:{number}", run.training, first.dataset, first.images, first.epochs)
-        runs.setdefault(run.training, run)
-    return list(runs.values())
+    return _read(path)[1]
 
 
-def check_settings(place: str, training: Training, dataset: str, images: int, epochs: int) -> None:
-    """Raise a `Failure` unless a training of the file has these settings."""
-    for name, value in (("dataset", dataset), ("images", images), ("epochs", epochs)):
-        found = getattr(training, name)
-        if found != value:
-            raise Failure(f"{place}: {name} is {found}, not {value}")
+def _read(path: Path) -> tuple[Sequence[str], list[TrialResult]]:
+    """Return a file's columns and results."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
+    if not text:
+        return [], []
+    if not text.endswith("\n"):
+        last = len(text.split("\n"))
+        raise Failure(f"{path}:{last}: the last line is not finished; delete it, and its training will be done again")
+    reader = csv.DictReader(io.StringIO(text))
+    columns = reader.fieldnames or []
+    if not REQUIRED <= set(columns) <= set(COLUMNS):
+        raise Failure(f"{path}:1: the header is not '{','.join(COLUMNS)}'")
+    results: dict[Trial, TrialResult] = {}
+    try:
+        for row in reader:
+            if row != dict(zip(columns, columns)):
+                result = read_row(row)
+                first = next(iter(results), result.trial)
+                check_settings(f"{path}:{reader.line_num}", result.trial, first)
+                results.setdefault(result.trial, result)
+    except (ValueError, csv.Error) as error:
+        raise Failure(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error
+    return columns, list(results.values())
 
 
-def create(path: Path) -> None:
-    """Make a file with nothing but its header, whole or not at all, unless there is one."""
+def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
+    """Raise a `Failure` unless a trial of a file has the settings that are wanted."""
+    for name in SETTINGS:
+        found, expected = getattr(trial, name), getattr(wanted, name)
+        if found != expected:
+            raise Failure(f"{place}: {name} is {found}, not {expected}")
+
+
+def check_appendable(trial: Trial, path: Path) -> None:
+    """Raise a `Failure` or OSError unless a row of this trial can be appended; if there is no file, make an empty one.
+
+    The trial must have the settings of the file, and nothing to say in a column that the file lacks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as file:
-        file.write(",".join(COLUMNS) + "\n")
-        file.flush()
-        os.chmod(file.name, 0o644)
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            pass
+    with open(path, "ab"):
+        _columns_for(trial, path)
 
 
-def append(run: Run, path: Path) -> None:
-    """Append a row in one write, so that several studies may do so at once."""
-    row = write_row(run).encode()
+def _columns_for(trial: Trial, path: Path) -> Sequence[str]:
+    """Return the columns that a trial's row must have, none if there is no header yet; raise if it cannot have them."""
+    columns, results = _read(path)
+    if results:
+        check_settings(str(path), results[0].trial, trial)
+    for name, default in Trial._field_defaults.items():
+        value = getattr(trial, name)
+        if columns and name not in columns and value != default:
+            raise Failure(f"'{path}' has no column for {name} {value}; name a new file")
+    return columns
+
+
+def append(result: TrialResult, path: Path) -> None:
+    """Append a row, and the header if there is none; several studies may do so at once.
+
+    Raises:
+        Failure: if the file is of other settings, or there is no room for the whole row; then it is left as it was.
+    """
     with open(path, "ab", buffering=0) as file:
-        if file.write(row) != len(row):
-            raise Failure(f"cannot append a whole row to '{path}'")
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        columns = _columns_for(result.trial, path)
+        header = "" if columns else ",".join(COLUMNS) + "\n"
+        row = (header + write_row(result, columns or COLUMNS)).encode()
+        before = file.seek(0, os.SEEK_END)
+        if file.write(row) < len(row):
+            file.truncate(before)
+            raise Failure(f"there is no room for a whole row in '{path}'")
