@@ -6,10 +6,11 @@ import pytest
 
 from tests.test_study import made
 from util.study import pictures
-from util.study.methods import METHODS
+from util.study.methods import INITIALIZATIONS, METHODS, PAIRS
 from util.study.report import LAYERS
-from util.study.statistics import PAIRS, Results
+from util.study.statistics import Results
 
+COLOURS = {name: start.colour for name, start in INITIALIZATIONS.items()}
 RISING = np.arange(200) / 100  # over the last tenth 1.895, around epoch 0.1 0.095
 
 
@@ -38,7 +39,7 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     figure = pictures.depth(Results(runs), ["default", "he"])
     top, middle, bottom = figure.axes
     places = pytest.approx([5, 10], rel=0.05)  # a little aside
-    assert data_of(line_of(top, color=pictures.HE, linestyle="-")) == (places, pytest.approx([1.995, 2.15]))
+    assert data_of(line_of(top, color=COLOURS["He"], linestyle="-")) == (places, pytest.approx([1.995, 2.15]))
     seeds = [data_of(line) for line in top.lines if line.get_linestyle() == "None"]
     assert [losses for _, losses in seeds] == [pytest.approx([1.895, 2.095]), pytest.approx([2.0, 2.3])]
     assert [numbers for numbers, _ in seeds] == [pytest.approx([5, 5], rel=0.05), pytest.approx([10, 10], rel=0.05)]
@@ -47,11 +48,11 @@ def test_depth_shows_each_seed_and_the_mean_where_it_was_not_tuned():
     assert (top.get_ylabel(), bottom.get_ylim()) == ("training loss over the last tenth, nats", (1e-8, 1))
     (legend,) = figure.legends
     handles = handles_of(legend)
-    assert handles["he"].get_color() == handles["theory: He"].get_color() == pictures.HE
-    depths, gradients = data_of(line_of(middle, color=pictures.HALF_BIAS))
+    assert handles["he"].get_color() == handles["theory: He"].get_color() == COLOURS["He"]
+    depths, gradients = data_of(line_of(middle, color=COLOURS["half bias"]))
     assert depths == [5, 6, 7, 8, 9, 10]
     assert gradients == pytest.approx([0.239 * 2 ** (-layers / 2) for layers in range(6)], rel=0.01)  # beta^2 = 0.5
-    assert data_of(line_of(bottom, color=pictures.PYTORCH))[1][0] == pytest.approx(0.067, rel=0.01)
+    assert data_of(line_of(bottom, color=COLOURS["PyTorch"]))[1][0] == pytest.approx(0.067, rel=0.01)
     assert pictures.depth(Results(made("he", 0.001, 1.0)), ["he"]) is None
 
 
@@ -59,20 +60,24 @@ def test_one_picture_of_depth_is_of_sgd_and_one_of_all_methods(tmp_path, monkeyp
     drawn = []
     monkeypatch.setattr(pictures, "depth", lambda results, methods: drawn.append(methods))
     pictures.draw_all(Results(made("adam", 0.001, math.nan)), "default", None, str(tmp_path))
-    assert drawn == [[method for method in METHODS if "adam" not in method], list(METHODS)]
+    assert drawn == [[name for name, method in METHODS.items() if method.optimizer == "SGD"], list(METHODS)]
 
 
 def test_constant_learning_rates_are_drawn_where_there_are_no_others():
     runs = made("he", 0.001, 1.0) + made("he", 0.001, 2.0, depth=7)
     top = pictures.depth(Results(runs), ["he"]).axes[0]
     assert top.get_title().startswith("training, constant learning rate")
-    assert data_of(line_of(top, color=pictures.HE, linestyle="-"))[1] == [1.0, 2.0]
+    assert data_of(line_of(top, color=COLOURS["He"], linestyle="-"))[1] == [1.0, 2.0]
 
 
-def test_a_preconditioned_method_is_drawn_as_its_initialization_but_dashed():
-    for method, alone in PAIRS.items():
-        assert {**pictures.STYLES[method], "linestyle": "-"} == pictures.STYLES[alone]
-        assert pictures.STYLES[method]["linestyle"] == "--"
+def test_colours_tell_initializations_and_dashes_the_rest():
+    looks = {(style["color"], style["linestyle"]) for style in pictures.STYLES.values()}
+    assert len(looks) == len(METHODS)
+    assert len(set(COLOURS.values())) == len(COLOURS)
+    for name, alone in PAIRS.items():
+        with_factors, plain = pictures.STYLES[name], pictures.STYLES[alone]
+        assert with_factors["color"] == plain["color"] == COLOURS[METHODS[name].initialization]
+        assert (with_factors["linestyle"], plain["linestyle"]) == ("--", "-")
 
 
 def test_depth_draws_diverged_trainings_as_guessing_and_fills_the_marks_of_preconditioned_ones():
@@ -165,10 +170,10 @@ def test_growth_is_measured_against_predicted():
 
 def test_scales_are_of_the_tutorials_network_and_a_deep_one():
     top, deep_top, bottom, deep_bottom = pictures.scales().axes
-    layers, gradients = data_of(line_of(bottom, color=pictures.PRESERVING))
+    layers, gradients = data_of(line_of(bottom, color=COLOURS["variance-preserving"]))
     assert layers == [1, 2, 3, 4, 5]
     assert gradients == pytest.approx([0.7899, 0.7787, 0.2762, 0.2390, 0.7071], abs=1e-4)
-    assert data_of(line_of(top, color=pictures.PRESERVING))[1][-1] == pytest.approx(0.5**0.5)
+    assert data_of(line_of(top, color=COLOURS["variance-preserving"]))[1][-1] == pytest.approx(0.5**0.5)
     assert line_of(bottom, linestyle="--").get_ydata() == [1, 1]
     assert len(deep_top.lines[0].get_xdata()) == 40 and deep_bottom.get_yscale() == "log"
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torchvision.datasets import CIFAR10
 
 from tests.test_training import IMAGES, METHODS as DEMO, random_images, run
 from util import data
-from util.data import DataSet, Images, minibatches, scale
+from util.data import DataSet, minibatches, scale
 from util.failure import Failure
 from util.network import Net
-from util.signal_propagation import gradient_stds, input_moments, predict, predict_current
+from util.signal_propagation import input_moments, predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.study import __main__ as command, methods, report, theory
+from util.study import __main__ as command, methods, report
+from util.study.methods import METHODS
 from util.study.results import (COLUMNS, Conditions, Configuration, Trial, TrialResult, append, check_appendable,
                                 read_results, reduce_losses, write_row)
 from util.study.statistics import Results, good_rates, holm, interval, outcomes, overtaking_epoch
@@ -34,48 +34,45 @@ SWEEP = ["default=0.001,0.01", "preconditioned=0.001,1e10", "--seeds", "0:2"]
 TRIAL = Trial("default", 0.001, False, 5, 0, "synthetic", 120, 1)
 RESULT = TrialResult(TRIAL, "2.0.0", 2.25, 0.125, (2.3026, 2.0) * 15, (1.5,) * 5, (2.5,) * 5, (3.5,) * 5)
 UNMEASURED = dict(weight_growth=(), measured_gradient_growth=(), predicted_gradient_growth=())
-REFRESHED = ("dynamic", "measured")
 RELU = Conditions("relu", False, 5)
 RESULTS = Path(report.__file__).parent / "results"
 PAGES = sorted(RESULTS.glob("*.md"))
-BIAS_VARIANCES = {"zero-bias": 0.0, "half-bias": 0.5}
-
-
-def measured_stds(net, images, seed):
-    return gradient_stds(net, methods.measure(net, images, seed))
+BIAS_VARIANCES = {"variance-preserving": 0.04, "zero bias": 0.0, "fifth bias": 0.2, "half bias": 0.5,
+                  "for the images": 0.04}
 
 
 def rms(tensor):
     return tensor.detach().square().mean().sqrt().item()
 
 
-def network(method):
+def network(name):
     """Return the network of seed 7 as a method must begin to train it, and the statistics that go with it."""
     torch.manual_seed(7)
     net = Net()
-    if method in ("default", "preconditioner-only", "adam"):
+    initialization = METHODS[name].initialization
+    if initialization == "PyTorch":
         return net, predict_current(net)
-    if method == "he":
-        for name, module in net.named_children():
-            if name.startswith(("conv", "fc")):
+    if initialization == "He":
+        for layer, module in net.named_children():
+            if layer.startswith(("conv", "fc")):
                 module.weight.data.normal_(std=(2 / module.weight[0].numel()) ** 0.5)
                 module.bias.data.fill_(0)
         return net, predict_current(net)
-    moments = input_moments(scale(IMAGES.pixels)) if method == "preconditioned-images" else (1, 0)
-    bias_variance = BIAS_VARIANCES.get(method.split("-", 1)[-1], 0.04)
-    statistics = predict(net, bias_variance=bias_variance, input_moments=moments)
+    moments = input_moments(scale(IMAGES.pixels)) if initialization == "for the images" else (1, 0)
+    statistics = predict(net, bias_variance=BIAS_VARIANCES[initialization], input_moments=moments)
     initialize(net, statistics)
     return net, statistics
 
 
-@pytest.mark.parametrize("method", [method for method in methods.METHODS if method not in REFRESHED])
-def test_trainings_equal_a_plain_loop(method):
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items()
+                                  if method.gradient in ("plain", "static factors")])
+def test_trainings_equal_a_plain_loop(name):
     """To 0.1 %, since a ReLU or max pool may switch over by rounding. Decay ends with a 60th of the learning rate."""
-    net, statistics = network(method)
-    decay = method in ("default", "adam")
-    factors = preconditioner(net, statistics) if method.startswith("precond") else [1] * 10
+    net, statistics = network(name)
+    decay = name in ("default", "adam")
+    factors = preconditioner(net, statistics) if METHODS[name].gradient == "static factors" else [1] * 10
     adam, sgd = torch.optim.Adam, functools.partial(torch.optim.SGD, momentum=0.9)
-    optimizer = (adam if method.endswith("adam") else sgd)(net.parameters(), lr=0.001)
+    optimizer = (adam if METHODS[name].optimizer == "Adam" else sgd)(net.parameters(), lr=0.001)
     order, losses = torch.Generator().manual_seed(7), []
     for inputs, labels in [*minibatches(IMAGES, 4, order), *minibatches(IMAGES, 4, order)]:
         optimizer.param_groups[0]["lr"] = 0.001 * (60 - len(losses)) / 60 if decay else 0.001
@@ -86,72 +83,11 @@ def test_trainings_equal_a_plain_loop(method):
         for parameter, factor in zip(net.parameters(), factors):
             parameter.grad *= factor
         optimizer.step()
-    result = command.perform(DATA, Trial(method, 0.001, decay, 5, 7, "synthetic", 122, 2))
+    result = command.perform(DATA, Trial(name, 0.001, decay, 5, 7, "synthetic", 122, 2))
     assert result.losses == pytest.approx(losses, rel=1e-3)
-    start = network(method)[0]
+    start = network(name)[0]
     growth = [rms(net.get_submodule(name).weight) / rms(start.get_submodule(name).weight) for name in report.LAYERS]
     assert result.weight_growth == pytest.approx(growth, rel=1e-3)
-
-
-@pytest.mark.parametrize("method", REFRESHED)
-def test_factors_are_refreshed(monkeypatch, method):
-    """After every third step, for a network of which one layer grows; to a relative 1e-5, in single precision."""
-    monkeypatch.setattr(methods, "REFRESH_EVERY", 3)
-    torch.manual_seed(7)
-    net = Net()
-    statistics = methods.METHODS[method].initialize(net, IMAGES)
-    assert all(map(torch.equal, net.parameters(), network("preconditioned")[0].parameters()))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0)
-    methods.METHODS[method].precondition(optimizer, net, statistics, IMAGES, 7)
-    for step in range(8):
-        if step % 3 == 0:
-            current = predict_current(net) if method == "dynamic" else methods.measure(net, IMAGES, 7)
-            expected = preconditioner(net, current)
-        for parameter in net.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        if step % 3 == 2:
-            net.conv2.weight.data.mul_(1.2)
-        optimizer.step()
-        assert [parameter.grad.mean().item() for parameter in net.parameters()] == pytest.approx(expected, rel=1e-5)
-
-
-def test_factors_are_not_refreshed_when_the_training_has_diverged(monkeypatch):
-    """The theory would refuse it; the next loss is not finite, and ends the training."""
-    monkeypatch.setattr(methods, "REFRESH_EVERY", 1)
-    net = Net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0)
-    methods.by_theory(optimizer, net, [], IMAGES, 7)
-    net.conv1.weight.data.fill_(math.nan)
-    optimizer.step()
-
-
-def test_refreshing_and_measuring_are_what_the_readme_says():
-    assert (methods.REFRESH_EVERY, methods.MEASURED_IMAGES) == (500, 500)
-
-
-def test_a_dead_layer_is_no_reason_to_end():
-    """Its gradients, which are zero, stay zero; the last layer's bias is still trained."""
-    torch.manual_seed(7)
-    net = Net()
-    net.fc2.bias.data.fill_(-1e6)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0)
-    methods.by_measurement(optimizer, net, [], IMAGES, 7)
-    for parameter in net.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    assert torch.equal(net.conv1.weight.grad, torch.ones_like(net.conv1.weight))
-    assert net.fc3.bias.grad.mean().item() == pytest.approx(1, rel=0.1)
-
-
-def test_measured_gradients_are_those_of_single_images(monkeypatch):
-    """To 10 %, about three standard errors: each image is drawn 30 times, and its outputs' squared gradients add up."""
-    monkeypatch.setattr(methods, "MEASURED_IMAGES", 600)
-    few, squares, net = random_images(20), np.zeros(10), network("default")[0]
-    for output in [output for pixels in few.pixels for output in net(scale(pixels[None]))[0]]:
-        gradients = torch.autograd.grad(output, list(net.parameters()), retain_graph=True)
-        squares += [gradient.square().mean().item() for gradient in gradients]
-    measured = measured_stds(net, Images(few.pixels.repeat(30, 1, 1, 1), few.labels.repeat(30)), seed=0)
-    assert measured == pytest.approx(np.sqrt(squares / 20), rel=0.1)
 
 
 def test_moments_of_the_images():
@@ -515,7 +451,7 @@ def test_depth_tables():
     (row,) = rows_of(report.pair_table(results, False))
     assert row.startswith("| 14.8 | `preconditioner-only=0.001` | `default=0.001` | 7 | 3 | -1.300 ±")
     assert "| He | 2.1 | 2.1 |" in report.gradient_table([5, 7])
-    assert "| the same, zero bias | 0.089 |" in report.difference_left_table([5])
+    assert "| zero bias | 0.089 |" in report.difference_left_table([5])
 
 
 def test_pairs_are_sorted_by_the_spread_of_the_gradients():
@@ -544,24 +480,6 @@ def test_each_section_has_a_heading_of_its_own():
         assert len(set(headings)) == len(headings) > 3
 
 
-@pytest.mark.parametrize("name, draw", [
-    ("He", nn.init.kaiming_normal_), ("Glorot", nn.init.xavier_normal_), ("PyTorch", lambda weight: None)])
-def test_initializations_of_the_theory_are_those_of_torch(name, draw):
-    """To 15 %, over four standard errors of the smallest layer's 450 weights."""
-    torch.manual_seed(0)
-    net = Net(6)
-    for layer in theory.INITIALIZATIONS[name](Net(6)):
-        weight = net.get_submodule(layer.name).weight
-        draw(weight)
-        assert rms(weight) == pytest.approx(layer.weight_std, rel=0.15)
-
-
-def test_biases_of_the_theory_are_those_of_torch():
-    for name, share in ("He", 0), ("Glorot", 0), ("PyTorch", 1):
-        for layer in theory.INITIALIZATIONS[name](Net(6)):
-            assert layer.bias_std == pytest.approx(share * layer.weight_std)
-
-
 def test_what_is_left_of_a_difference_by_monte_carlo():
     """Two inputs of white noise, 1,000 networks; half the squared difference is 1 - rho, as variances are 1.
 
@@ -584,7 +502,7 @@ def test_what_is_left_of_a_difference_by_monte_carlo():
         with torch.no_grad():
             net(torch.randn(2, 3, 32, 32))
     measured = [np.mean(values) for values in left.values()]
-    assert theory.differences_left(Net(7), statistics) == pytest.approx(measured, rel=0.06)
+    assert [1 - layer.correlation for layer in statistics] == pytest.approx(measured, rel=0.06)
 
 
 @pytest.mark.filterwarnings("error")

@@ -126,9 +126,7 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     method = METHODS[trial.method]
     torch.manual_seed(trial.seed)
     net = Net(trial.depth, trial.activation)
-    statistics = method.initialize(net, data.training)
-    optimizer = method.optimizer(net.parameters(), lr=trial.learning_rate)
-    method.precondition(optimizer, net, statistics, data.training, trial.seed)
+    optimizer = method.begin(net, data.training, trial.learning_rate, trial.seed)
     if trial.decay:
         let_decay(optimizer, trial.steps)
 

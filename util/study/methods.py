@@ -1,6 +1,7 @@
 """All methods that the study compares: an initialization, what is done to the gradient, and an optimizer."""
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import count
 from typing import Callable, NamedTuple
@@ -8,76 +9,94 @@ from typing import Callable, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from util.data import Images, scale
-from util.signal_propagation import LayerStatistics, input_moments, predict, predict_current
+from util.initializations import Initialization, glorot, he, pytorch, variance_preserving
+from util.signal_propagation import LayerStatistics, input_moments, predict_current, predict_for
 from util.static_preconditioned_train import initialize, precondition
-from util.training import FUSED, MINIBATCH
+from util.training import MINIBATCH
 
-REFRESH_EVERY = 500  # steps
 MEASURED_IMAGES = 500  # on which gradients are measured
-SGD = partial(torch.optim.SGD, momentum=0.9, **FUSED)
-ADAM = partial(torch.optim.Adam, **FUSED)
 
 
-# Initializations change the network in place, and return the statistics of the random networks that it is now one of.
+# How parameters are drawn, in place. Each function returns the statistics of the random networks that this is one of.
 
-def pytorch(net: nn.Module, images: Images) -> list[LayerStatistics]:
-    """Leave the network as PyTorch made it."""
-    return predict_current(net)
+def draw(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+    """Draw normal weights and biases of the rule's variances."""
+    statistics = predict_for(rule, net)
+    initialize(net, statistics)
+    return statistics
 
 
-def he(net: nn.Module, images: Images) -> list[LayerStatistics]:
-    """Draw normal weights of the variance 2 / fan-in; biases are zero (He et al., 2015)."""
+def draw_for_images(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+    """Do the same by a theory that is told the images' moments instead of standard normal ones."""
+    statistics = predict_for(rule, net, input_moments=input_moments(scale(images.pixels)))
+    initialize(net, statistics)
+    return statistics
+
+
+def draw_kaiming(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+    """Draw He's normal weights by PyTorch's own function; biases are zero."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
+    return predict_for(rule, net)
+
+
+def leave(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+    """Leave the parameters as PyTorch drew them."""
     return predict_current(net)
 
 
-def variance_preserving(net: nn.Module, images: Images, bias_variance: float = 0.04) -> list[LayerStatistics]:
-    """Initialize as the demo does, with biases that carry a share of the pre-activations' variance."""
-    statistics = predict(net, bias_variance=bias_variance)
-    initialize(net, statistics)
-    return statistics
+class Start(NamedTuple):
+    """An initialization: its rule, its colour in all pictures, and how parameters are drawn by it."""
+
+    rule: Initialization
+    colour: str
+    draw: Callable[[nn.Module, Initialization, Images], list[LayerStatistics]] = draw
 
 
-def for_images(net: nn.Module, images: Images) -> list[LayerStatistics]:
-    """Initialize by a theory that is told the images' moments instead of standard normal ones."""
-    statistics = predict(net, input_moments=input_moments(scale(images.pixels)))
-    initialize(net, statistics)
-    return statistics
+INITIALIZATIONS = {  # in colours that the colour-blind can tell apart (Okabe and Ito)
+    "PyTorch": Start(pytorch, "black", leave),
+    "Glorot": Start(glorot, "#CC79A7"),
+    "He": Start(he, "#009E73", draw_kaiming),
+    "variance-preserving": Start(variance_preserving(), "#0072B2"),
+    "zero bias": Start(variance_preserving(0.0), "#56B4E9"),
+    "fifth bias": Start(variance_preserving(0.2), "#E69F00"),
+    "half bias": Start(variance_preserving(0.5), "#D55E00"),
+    "for the images": Start(variance_preserving(), "0.6", draw_for_images),
+}
 
 
-zero_bias = partial(variance_preserving, bias_variance=0.0)
-half_bias = partial(variance_preserving, bias_variance=0.5)
+# What is done to the gradient of a network that was drawn with these statistics, in training with an optimizer.
 
-
-# What is done to the gradient is done by hooks of the optimizer.
-
-def plain(optimizer: torch.optim.Optimizer, net: nn.Module, statistics: list[LayerStatistics], images: Images,
+def plain(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer, images: Images,
           seed: int) -> None:
     """Leave the gradient as it is."""
 
 
-def static(optimizer: torch.optim.Optimizer, net: nn.Module, statistics: list[LayerStatistics], images: Images,
+def static(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer, images: Images,
            seed: int) -> None:
     """Multiply it by factors that are computed once, as the demo does."""
-    precondition(optimizer, net, statistics)
+    precondition(net, statistics)
 
 
-def refreshed(estimate: Callable[[nn.Module, Images, int], list[LayerStatistics]], optimizer: torch.optim.Optimizer,
-              net: nn.Module, statistics: list[LayerStatistics], images: Images, seed: int) -> None:
-    """Multiply it by factors that are estimated anew every `REFRESH_EVERY` steps, for the network as it is."""
-    handle = precondition(optimizer, net, estimate(net, images, seed))
+Estimate = Callable[[nn.Module, Images, int], "list[LayerStatistics]"]
+
+
+def refreshed(estimate: Estimate, every: int, net: nn.Module, statistics: list[LayerStatistics],
+              optimizer: torch.optim.Optimizer, images: Images, seed: int) -> None:
+    """Multiply it by factors that are estimated anew after every so many steps, for the network as it is."""
+    handle = precondition(net, estimate(net, images, seed))
     steps = count(start=1)
 
     def refresh(*_: object) -> None:
         nonlocal handle
-        if next(steps) % REFRESH_EVERY == 0 and all(parameter.isfinite().all() for parameter in net.parameters()):
+        if next(steps) % every == 0 and all(parameter.isfinite().all() for parameter in net.parameters()):
             handle.remove()
-            handle = precondition(optimizer, net, estimate(net, images, seed))
+            handle = precondition(net, estimate(net, images, seed))
 
     optimizer.register_step_post_hook(refresh)
 
@@ -90,28 +109,32 @@ def predict_by_theory(net: nn.Module, images: Images, seed: int) -> list[LayerSt
 def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
     """Measure what `predict_current` predicts, root mean squares of parameters and of one image's gradients by them.
 
-    The gradient at the output is standard normal; the seed draws it, and `MEASURED_IMAGES` of the images.
+    The gradient at the output is standard normal; the seed draws it, and `MEASURED_IMAGES` of the images. The network
+    is set to training. Correlations are not measured, they are NaN.
     """
+    net.train()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
-    parameters = list(net.parameters())
+    # Gradients by these are not multiplied by the factors, whose hooks are the network's own parameters'.
+    parameters = {name: parameter.detach().requires_grad_() for name, parameter in net.named_parameters()}
     squares = np.zeros(len(parameters))
     for part in chosen.split(MINIBATCH):
-        outputs = net(scale(images.pixels[part]))
+        outputs = functional_call(net, parameters, scale(images.pixels[part]))
         at_output = torch.randn(outputs.shape, generator=generator)
         # Since these are independent, the squares of the images' gradients add up, on average, when the gradients do.
-        gradients = torch.autograd.grad(outputs, parameters, at_output)
+        gradients = torch.autograd.grad(outputs, list(parameters.values()), at_output)
         squares += [gradient.square().mean().item() for gradient in gradients]
     gradient_stds = dict(zip(parameters, np.sqrt(squares / len(chosen)).tolist()))
     layers = []
-    for name, module in net.named_children():
+    for name, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             layers.append(LayerStatistics(
                 name=name,
                 weight_std=_root_mean_square(module.weight),
                 bias_std=_root_mean_square(module.bias),
-                weight_gradient_std=gradient_stds[module.weight],
-                bias_gradient_std=gradient_stds[module.bias]))
+                weight_gradient_std=gradient_stds[f"{name}.weight"],
+                bias_gradient_std=gradient_stds[f"{name}.bias"],
+                correlation=math.nan))
     return layers
 
 
@@ -126,31 +149,66 @@ def _root_mean_square(parameter: torch.Tensor) -> float:
     return parameter.detach().double().square().mean().sqrt().item()
 
 
-by_theory = partial(refreshed, predict_by_theory)
-by_measurement = partial(refreshed, measure_nonzero)
+GRADIENTS = {
+    "plain": plain,
+    "static factors": static,
+    "theory every 500 steps": partial(refreshed, predict_by_theory, 500),
+    "theory every 100 steps": partial(refreshed, predict_by_theory, 100),
+    "measured every 500 steps": partial(refreshed, measure_nonzero, 500),
+}
+OPTIMIZERS = {
+    "SGD": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "Adam": partial(torch.optim.Adam, fused=True),
+}
 
 
 class Method(NamedTuple):
     """How a network is trained."""
 
-    initialize: Callable[[nn.Module, Images], list[LayerStatistics]]
-    precondition: Callable[..., None]
-    optimizer: Callable[..., torch.optim.Optimizer]
+    initialization: str  # one of INITIALIZATIONS
+    gradient: str  # one of GRADIENTS
+    optimizer: str  # one of OPTIMIZERS
+
+    def begin(self, net: nn.Module, images: Images, learning_rate: float, seed: int) -> torch.optim.Optimizer:
+        """Initialize a network in place, and return the optimizer that trains it by this method."""
+        start = INITIALIZATIONS[self.initialization]
+        statistics = start.draw(net, start.rule, images)
+        optimizer = OPTIMIZERS[self.optimizer](net.parameters(), lr=learning_rate)
+        prepare_gradient = GRADIENTS[self.gradient]
+        prepare_gradient(net, statistics, optimizer, images, seed)
+        return optimizer
 
 
 METHODS = {
-    "default": Method(pytorch, plain, SGD),
-    "he": Method(he, plain, SGD),
-    "initialization-only": Method(variance_preserving, plain, SGD),
-    "initialization-zero-bias": Method(zero_bias, plain, SGD),
-    "initialization-half-bias": Method(half_bias, plain, SGD),
-    "preconditioned": Method(variance_preserving, static, SGD),
-    "preconditioned-zero-bias": Method(zero_bias, static, SGD),
-    "preconditioned-half-bias": Method(half_bias, static, SGD),
-    "preconditioner-only": Method(pytorch, static, SGD),
-    "preconditioned-images": Method(for_images, static, SGD),
-    "dynamic": Method(variance_preserving, by_theory, SGD),
-    "measured": Method(variance_preserving, by_measurement, SGD),
-    "adam": Method(pytorch, plain, ADAM),
-    "initialization-adam": Method(variance_preserving, plain, ADAM),
+    "default": Method("PyTorch", "plain", "SGD"),
+    "he": Method("He", "plain", "SGD"),
+    "initialization-only": Method("variance-preserving", "plain", "SGD"),
+    "initialization-zero-bias": Method("zero bias", "plain", "SGD"),
+    "initialization-fifth-bias": Method("fifth bias", "plain", "SGD"),
+    "initialization-half-bias": Method("half bias", "plain", "SGD"),
+    "preconditioned": Method("variance-preserving", "static factors", "SGD"),
+    "preconditioned-zero-bias": Method("zero bias", "static factors", "SGD"),
+    "preconditioned-fifth-bias": Method("fifth bias", "static factors", "SGD"),
+    "preconditioned-half-bias": Method("half bias", "static factors", "SGD"),
+    "preconditioner-only": Method("PyTorch", "static factors", "SGD"),
+    "preconditioned-images": Method("for the images", "static factors", "SGD"),
+    "dynamic": Method("variance-preserving", "theory every 500 steps", "SGD"),
+    "dynamic-only": Method("PyTorch", "theory every 100 steps", "SGD"),
+    "measured": Method("variance-preserving", "measured every 500 steps", "SGD"),
+    "adam": Method("PyTorch", "plain", "Adam"),
+    "initialization-adam": Method("variance-preserving", "plain", "Adam"),
 }
+
+
+def pairs() -> dict[str, str]:
+    """Return for each method with static factors the one that differs in nothing but its plain gradients, if any."""
+    names = {method: name for name, method in METHODS.items()}
+    found = {}
+    for method, name in names.items():
+        plain_one = names.get(method._replace(gradient="plain"))
+        if method.gradient == "static factors" and plain_one:
+            found[name] = plain_one
+    return found
+
+
+PAIRS = pairs()

@@ -12,37 +12,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from util.curves import smooth
-from util.network import TUTORIAL_DEPTH, Net
+from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
-from util.study.methods import METHODS
+from util.study.methods import INITIALIZATIONS, METHODS, PAIRS
 from util.study.report import LAYERS
 from util.study.results import Conditions, Configuration
-from util.study.statistics import EARLY, ORDER, PAIRS, PRIMARY, Results, interval, outcomes
-from util.study.theory import INITIALIZATIONS, ends
+from util.study.statistics import EARLY, ORDER, PRIMARY, Results, interval, outcomes
+from util.study.theory import NAMES, ends, predictions
 
-# Colours that the colour-blind can tell apart (Okabe and Ito, without yellow) tell initializations, dashes the rest.
-PYTORCH, HE, PRESERVING, ZERO_BIAS, HALF_BIAS, OTHER = "black", "#009E73", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7"
-DYNAMIC, IMAGES = "#E69F00", "0.6"
-STYLES: dict[str, dict[str, Any]] = {
-    "default": dict(color=PYTORCH, linestyle="-", marker="o"),
-    "he": dict(color=HE, linestyle="-", marker="v"),
-    "initialization-only": dict(color=PRESERVING, linestyle="-", marker="s"),
-    "initialization-zero-bias": dict(color=ZERO_BIAS, linestyle="-", marker="D"),
-    "initialization-half-bias": dict(color=HALF_BIAS, linestyle="-", marker="^"),
-    "preconditioned": dict(color=PRESERVING, linestyle="--", marker="s"),
-    "preconditioned-zero-bias": dict(color=ZERO_BIAS, linestyle="--", marker="D"),
-    "preconditioned-half-bias": dict(color=HALF_BIAS, linestyle="--", marker="^"),
-    "preconditioner-only": dict(color=PYTORCH, linestyle="--", marker="o"),
-    "preconditioned-images": dict(color=IMAGES, linestyle="--", marker="P"),
-    "dynamic": dict(color=DYNAMIC, linestyle="-.", marker="X"),
-    "measured": dict(color=OTHER, linestyle=":", marker="h"),
-    "adam": dict(color=PYTORCH, linestyle=":", marker="x"),
-    "initialization-adam": dict(color=PRESERVING, linestyle=":", marker="p"),
+# Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
+MARKS: dict[tuple[str, str], dict[str, Any]] = {
+    ("plain", "SGD"): dict(linestyle="-", marker="o"),
+    ("static factors", "SGD"): dict(linestyle="--", marker="s"),
+    ("theory every 500 steps", "SGD"): dict(linestyle="-.", marker="X"),
+    ("theory every 100 steps", "SGD"): dict(linestyle=(0, (5, 1, 1, 1, 1, 1)), marker="P"),
+    ("measured every 500 steps", "SGD"): dict(linestyle=(0, (4, 1)), marker="h"),
+    ("plain", "Adam"): dict(linestyle=":", marker="D"),
 }
-THEORY_COLOURS = {"PyTorch": PYTORCH, "Glorot": OTHER, "He": HE, "variance-preserving": PRESERVING,
-                  "the same, zero bias": ZERO_BIAS, "the same, half bias": HALF_BIAS}
+STYLES = {name: dict(color=INITIALIZATIONS[method.initialization].colour, **MARKS[method.gradient, method.optimizer])
+          for name, method in METHODS.items()}
 SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
-SGD_METHODS = [method for method in METHODS if not method.endswith("adam")]
+SGD_METHODS = [name for name, method in METHODS.items() if method.optimizer == "SGD"]
 GUESSING = math.log(10)  # nats, with ten classes
 DEEP = 40  # weight layers, of the deep network in the picture of scales
 GROWTH_METHODS = ("default", "he", "initialization-only", "preconditioned", "dynamic", "measured")
@@ -98,10 +88,10 @@ def depth(results: Results, methods: list[str]) -> Figure | None:
     bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-8, 1),
                title="theory: can the last layer tell two inputs apart?")
     between = np.unique(np.geomspace(depths[0], depths[-1], 25).astype(int)).tolist()
-    for name in INITIALIZATIONS:
+    for name in NAMES:
         if name != "Glorot":
             networks = [ends(name, number) for number in between]
-            style = dict(color=THEORY_COLOURS[name], linewidth=4 if name == "He" else 1.5)  # others may cover He's
+            style = dict(color=INITIALIZATIONS[name].colour, linewidth=4 if name == "He" else 1.5)  # others may cover He's
             middle.plot(between, [network.first_gradient for network in networks], label=f"theory: {name}", **style)
             bottom.plot(between, [network.difference_left for network in networks], **style)
     bottom.set(xlabel="weight layers", xscale="log")
@@ -126,7 +116,7 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
         style = STYLES[method]
         fill = "full" if method in PAIRS else "none"
         means = [np.mean(losses) for losses in points.values()]
-        aside = 1.008 ** (ORDER.index(method) - len(ORDER) / 2)  # so that the marks of two methods do not coincide
+        aside = 1.006 ** (ORDER.index(method) - len(ORDER) / 2)  # so that the marks of two methods do not coincide
         marks = dict(markersize=4, fillstyle=fill)
         axes.plot([number * aside for number in points], means, **{**style, "marker": ""})
         for number, losses in points.items():
@@ -139,13 +129,13 @@ def scales() -> Figure:
     figure = new_figure(9, 6)
     panels = figure.subplots(2, 2, sharex="col")
     for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
-        for name, initialization in INITIALIZATIONS.items():
-            layers = initialization(Net(number))
+        for name in NAMES:
+            layers = predictions(name, number)
             place = range(1, number + 1)
             signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers]
             gradients = [layer.weight_gradient_std for layer in layers]
-            top.plot(place, signals, color=THEORY_COLOURS[name])
-            bottom.plot(place, gradients, color=THEORY_COLOURS[name], label=name)
+            top.plot(place, signals, color=INITIALIZATIONS[name].colour)
+            bottom.plot(place, gradients, color=INITIALIZATIONS[name].colour, label=name)
         bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
         title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"

@@ -1,27 +1,21 @@
 """The page that the study prints: tables in Markdown, each under a heading and a caption."""
 from __future__ import annotations
 
-import functools
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from util.network import TUTORIAL_DEPTH, Net
+from util.network import TUTORIAL_DEPTH
+from util.study.methods import METHODS
 from util.study.results import Conditions, Configuration, Sweep
 from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import INITIALIZATIONS, Ends, ends
+from util.study.theory import NAMES, Ends, ends, spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
 SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
 SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (p < 0.05 after Holm's adjustment for "
                "this table).")
-THEORY = {  # what the theory calls the initialization of a method
-    "default": "PyTorch",
-    "initialization-only": "variance-preserving",
-    "initialization-zero-bias": "the same, zero bias",
-    "initialization-half-bias": "the same, half bias",
-}
 
 
 def page(name: str, results: Results, method: str, rate: float | None) -> Iterator[str]:
@@ -114,14 +108,7 @@ def pair_table(results: Results, decay: bool) -> str:
 def spread_before(configuration: Configuration) -> float:
     """Return the spread of the gradients before training, by the theory, in three digits."""
     activation, _, depth = configuration.conditions
-    return float(f"{spread(THEORY[configuration.method], depth, activation):.3g}")
-
-
-@functools.lru_cache(maxsize=None)
-def spread(name: str, depth: int, activation: str) -> float:
-    """Return the largest over the smallest standard deviation of the layers' weight gradients, by the theory."""
-    stds = [layer.weight_gradient_std for layer in INITIALIZATIONS[name](Net(depth, activation))]
-    return max(stds) / min(stds)
+    return float(f"{spread(METHODS[configuration.method].initialization, depth, activation):.3g}")
 
 
 def gradient_table(depths: Sequence[int]) -> str:
@@ -145,7 +132,7 @@ def difference_left_table(depths: Sequence[int]) -> str:
 def theory_rows(depths: Sequence[int], quantity: Callable[[Ends], float]) -> list[list[str]]:
     """Return a row for each initialization, a quantity at each depth."""
     rows = []
-    for name in INITIALIZATIONS:
+    for name in NAMES:
         cells = [f"{quantity(ends(name, depth)):.2g}" for depth in depths]
         rows.append([name, *cells])
     return rows

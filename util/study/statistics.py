@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from util.curves import final_loss, loss_around
-from util.study.methods import METHODS
+from util.study.methods import METHODS, PAIRS
 from util.study.results import Conditions, Configuration, Sweep, TrialResult
 
 OUTCOMES = ("around 0.1", "around 1", "last tenth", "test loss", "test accuracy, %")
@@ -17,12 +17,6 @@ EARLY = 0
 PRIMARY = 2  # the mean training loss over the last tenth decides; all other outcomes are exploratory
 TUNING_RATES = 3  # learning rates of a method, from which on a seed counts as one that it was tuned on
 TRAINED = 2.29  # nats over the last tenth of a training, above which it has learnt nothing: guessing is ln 10 = 2.303
-PAIRS = {  # a preconditioned method, and the same initialization with plain gradients
-    "preconditioner-only": "default",
-    "preconditioned": "initialization-only",
-    "preconditioned-zero-bias": "initialization-zero-bias",
-    "preconditioned-half-bias": "initialization-half-bias",
-}
 ORDER = list(METHODS)
 
 
