@@ -21,7 +21,7 @@ from util.failure import Failure
 from util.network import Net
 from util.signal_propagation import input_moments, predict, predict_current
 from util.static_preconditioned_train import initialize, preconditioner
-from util.study import __main__ as command, methods, report
+from util.study import __main__ as command, methods, report, results
 from util.study.methods import METHODS
 from util.study.results import (COLUMNS, Conditions, Configuration, Trial, TrialResult, append, check_appendable,
                                 read_results, reduce_losses, write_row)
@@ -128,6 +128,18 @@ def write_rows(path, *runs):
         append(run, path)
 
 
+def test_a_network_has_the_depth_and_activation_of_its_trial(monkeypatch):
+    made_of = []
+
+    def record(*arguments):
+        made_of.append(arguments)
+        return Net()
+
+    monkeypatch.setattr(command, "Net", record)
+    command.perform(DATA, Trial("default", 0.001, False, 7, 3, "synthetic", 122, 1, "tanh"))
+    assert made_of == [(7, "tanh")]
+
+
 def test_growth_is_measured_with_the_seed_of_the_training(monkeypatch):
     seeds = []
 
@@ -214,6 +226,16 @@ def test_rows_of_other_settings_are_not_appended(tmp_path, settings):
     with pytest.raises(Failure, match=f"{next(iter(settings))} is"):
         append(RESULT._replace(trial=other, losses=RESULT.losses * 2), path)
     assert path.read_bytes() == before
+
+
+def test_rows_are_compared_with_what_another_study_appended_before(tmp_path, monkeypatch):
+    """It had the lock until now."""
+    path, another = tmp_path / "results.csv", tmp_path / "another.csv"
+    write_rows(another, RESULT)
+    monkeypatch.setattr(results.fcntl, "flock", lambda file, operation: path.write_bytes(another.read_bytes()))
+    with pytest.raises(Failure, match="images is 120, not 122"):
+        append(RESULT._replace(trial=TRIAL._replace(images=122)), path)
+    assert read_results(path) == [RESULT]
 
 
 def test_half_a_row_is_taken_back(tmp_path):
@@ -376,6 +398,12 @@ def test_overtaking_is_judged_over_seeds(leads, gains, epoch):
     assert Results(runs).overtaken(Configuration("he", RELU, 0.001)) == epoch
 
 
+def test_the_overtaking_is_where_the_sum_is_least_on_average():
+    """One seed turns after 90 parts, two with twice the differences after 100."""
+    early, late = np.repeat([-1.0, 1.0], [90, 110]), np.repeat([-2.0, 2.0], 100)
+    assert overtaking_epoch(np.array([early, late, late]), 100) == 1.0
+
+
 def test_the_default_training_that_overtakes_is_the_best_one_under_the_same_conditions():
     """At another rate, with another seed, depth or activation it does not."""
     runs = made("default", 0.001, 5, 5, 5, depth=7) + made("default", 0.01, 9, 9, 9, depth=7)
@@ -427,9 +455,9 @@ def test_where_no_rate_trains_none_is_good():
 
 
 def test_the_edge_of_small_rates_is_that_of_the_rates():
-    """Between 1e-7 and 4e-7 the loss rises by 0.1 up to 2e-7, where nobody tried."""
-    results = Results([*made("adam", 1e-7, 1.0), *made("adam", 4e-7, 1.2)])
-    assert rows_of(report.rate_table(results)) == ["| `adam=1e-07` | 5 | 0 | 1.000 | 1e-07 (edge) | 2e-07 |"]
+    """Between 1e-9 and 4e-9 the loss rises by 0.1 up to 2e-9, where nobody tried."""
+    held = Results([*made("adam", 1e-9, 1.0), *made("adam", 4e-9, 1.2)])
+    assert rows_of(report.rate_table(held)) == ["| `adam=1e-09` | 5 | 0 | 1.000 | 1e-09 (edge) | 2e-09 |"]
 
 
 def test_stars_are_those_of_the_last_tenth():
@@ -460,11 +488,11 @@ def test_pairs_are_sorted_by_the_spread_of_the_gradients():
     for depth in 7, 5:
         runs += made("default", 0.001, 2.0, 2.0, 2.0, depth=depth)
         runs += made("preconditioner-only", 0.001, 1.0, 2.0, 3.0, depth=depth)
-    runs += made("initialization-only", 0.001, 2.0, 2.0, 2.0)
-    runs += made("preconditioned", 0.001, 1.0, 1.01, 1.02)
+    runs += made("initialization-only", 0.001, 2.0, 2.0, 2.0, depth=7)
+    runs += made("preconditioned", 0.001, 1.0, 1.01, 1.02, depth=7)
     rows = [row.split(" | ") for row in rows_of(report.pair_table(Results(runs), False))]
     assert [row[0] for row in rows] == ["| 3.3", "| 3.95", "| 14.8"]
-    assert [row[3] for row in rows] == ["5", "5", "7"]
+    assert [row[3] for row in rows] == ["7", "5", "7"]
     assert [row[-1] for row in rows] == ["-0.990 ± 0.025 * |", "+0.000 ± 2.484 |", "+0.000 ± 2.484 |"]
 
 
