@@ -26,6 +26,7 @@ from util.study.methods import METHODS
 from util.study.results import (COLUMNS, Conditions, Configuration, Trial, TrialResult, append, check_appendable,
                                 read_results, reduce_losses, write_row)
 from util.study.statistics import Results, good_rates, holm, interval, outcomes, overtaking_epoch
+from util.study.theory import Ends
 from util.training import evaluate, train
 
 DATA = DataSet("synthetic", IMAGES, random_images(40))
@@ -431,9 +432,11 @@ def test_no_training_is_compared_with_one_under_other_conditions():
         runs += made(method, 0.001, 3, 5, decay=True)
         runs += made(method, 0.001, 6, 9, depth=7)
         runs += made(method, 0.001, 7, 9, activation="tanh")
+    held = Results(runs)
     for rate in None, 0.001:
-        parts = report.page("name", Results(runs), "default", rate)
-        compared = {part.splitlines()[0]: rows_of(part) for part in parts if part.startswith("## Differences")}
+        parts = [report.difference_table(held, reference, rate is None)
+                 for reference in held.references("default", rate)]
+        compared = {part.splitlines()[0]: rows_of(part) for part in parts}
         assert {head: [row.split("`")[1] for row in rows] for head, rows in compared.items()} == {
             "## Differences from `default=0.001`": ["he=0.001"],
             "## Differences from `default=0.001`, depth 7": ["he=0.001"],
@@ -478,8 +481,26 @@ def test_depth_tables():
     assert "| `default` | 1.500 | 2.200 ± 0.173, trained: 1 of 3 |" in report.depth_table(results, "relu", False)
     (row,) = rows_of(report.pair_table(results, False))
     assert row.startswith("| 14.8 | `preconditioner-only=0.001` | `default=0.001` | 7 | 3 | -1.300 ±")
-    assert "| He | 2.1 | 2.1 |" in report.gradient_table([5, 7])
-    assert "| zero bias | 0.089 |" in report.difference_left_table([5])
+    assert "| He | 2.1 | 2.1 |" in report.gradient_table([5, 7], "relu")
+    assert "| zero bias | 0.089 |" in report.difference_left_table([5], "relu")
+
+
+def test_the_theory_is_told_the_activation(monkeypatch):
+    """Here it says 1 for tanh and 2 for ReLU."""
+    says = {"tanh": 1.0, "relu": 2.0}
+    monkeypatch.setattr(report, "ends", lambda name, depth, activation: Ends(says[activation], says[activation]))
+    monkeypatch.setattr(report, "spread", lambda name, depth, activation: says[activation])
+    runs = []
+    for method in "default", "preconditioner-only":
+        runs += made(method, 0.001, 1.0, 1.1, depth=7, activation="tanh") + made(method, 0.001, 1.0, 1.1)
+    sections = {part.splitlines()[0][3:]: rows_of(part)[0] for part in report.sections(Results(runs), "default", None)
+                if part}
+    assert sections["First gradient by depth"] == "| PyTorch | 2 | 2 |"
+    assert sections["First gradient by depth, tanh"] == "| PyTorch | 1 | 1 |"
+    assert sections["Difference between inputs by depth, tanh"] == "| PyTorch | 1 | 1 |"
+    assert sections["What the preconditioner adds, constant learning rate"].startswith(
+        "| 1 | `preconditioner-only-tanh=0.001` | `default-tanh=0.001` | 7 | 2 |")
+    assert sections["Final loss by depth, constant learning rate, tanh"] == "| `default` |  | 1.050 ± 0.071 |"
 
 
 def test_pairs_are_sorted_by_the_spread_of_the_gradients():

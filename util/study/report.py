@@ -43,12 +43,13 @@ def sections(results: Results, method: str, rate: float | None) -> Iterator[str]
     """Yield all sections, "" for those without rows."""
     depths = results.depths()
     if len(depths) > 1:
-        for activation, decay in dict.fromkeys(conditions[:2] for conditions in results.conditions()):
+        for activation, decay in dict.fromkeys((each.activation, each.decay) for each in results.conditions()):
             yield depth_table(results, activation, decay)
         for decay in (False, True):
             yield pair_table(results, decay)
-        yield gradient_table(depths)
-        yield difference_left_table(depths)
+        for activation in dict.fromkeys(each.activation for each in results.conditions()):
+            yield gradient_table(depths, activation)
+            yield difference_left_table(depths, activation)
     yield outcome_table(results)
     yield rate_table(results)
     for reference in results.references(method, rate):
@@ -111,29 +112,30 @@ def spread_before(configuration: Configuration) -> float:
     return float(f"{spread(METHODS[configuration.method].initialization, depth, activation):.3g}")
 
 
-def gradient_table(depths: Sequence[int]) -> str:
+def gradient_table(depths: Sequence[int], activation: str) -> str:
     """Tabulate the standard deviation of the gradient of the first layer's weights, by the theory."""
     return section(
-        "First gradient by depth",
-        "Standard deviation of the gradient by the first layer's weights before training, by the theory, for ReLU.",
-        ["gradient of conv1.weight, at depth", *depths], theory_rows(depths, lambda network: network.first_gradient))
+        f"First gradient by depth{_unless_relu(activation)}",
+        "Standard deviation of the gradient by the first layer's weights before training, by the theory.",
+        ["gradient of conv1.weight, at depth", *depths],
+        theory_rows(depths, activation, lambda network: network.first_gradient))
 
 
-def difference_left_table(depths: Sequence[int]) -> str:
+def difference_left_table(depths: Sequence[int], activation: str) -> str:
     """Tabulate how much two inputs' pre-activations differ in the last hidden layer, by the theory."""
     return section(
-        "Difference between inputs by depth",
-        "1 - rho (at least 1e-9) before training, by the theory, for ReLU; rho is the correlation of two inputs' "
+        f"Difference between inputs by depth{_unless_relu(activation)}",
+        "1 - rho (at least 1e-9) before training, by the theory; rho is the correlation of two inputs' "
         "pre-activations.",
         ["1 - rho in the last hidden layer, at depth", *depths],
-        theory_rows(depths, lambda network: network.difference_left))
+        theory_rows(depths, activation, lambda network: network.difference_left))
 
 
-def theory_rows(depths: Sequence[int], quantity: Callable[[Ends], float]) -> list[list[str]]:
+def theory_rows(depths: Sequence[int], activation: str, quantity: Callable[[Ends], float]) -> list[list[str]]:
     """Return a row for each initialization, a quantity at each depth."""
     rows = []
     for name in NAMES:
-        cells = [f"{quantity(ends(name, depth)):.2g}" for depth in depths]
+        cells = [f"{quantity(ends(name, depth, activation)):.2g}" for depth in depths]
         rows.append([name, *cells])
     return rows
 
