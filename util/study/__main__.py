@@ -7,6 +7,11 @@ when the same command is given once more, and two may work on one file. Without 
 """
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a word, even while it imports
+
 import sys
 import time
 from argparse import Namespace

@@ -34,7 +34,7 @@ def head(name: str, results: Results) -> str:
     """Return the title, and what all trainings have in common."""
     trials = [result.trial for by_seed in results.by_seed.values() for result in by_seed.values()]
     first = trials[0]
-    settings = f"{len(trials)} trainings on {first.dataset}, {first.images} images, epochs: {first.epochs}."
+    settings = f"Data: {first.dataset}; images: {first.images}; epochs: {first.epochs}; trainings: {len(trials)}."
     units = "Losses are in nats; ± is a standard deviation over seeds, of a difference a 95 % interval by Student's t."
     return f"# {name}\n\n{settings} {units}"
 
