@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, Sequence
 
 import matplotlib.style
 import numpy as np
@@ -14,11 +14,10 @@ from matplotlib.lines import Line2D
 from util.curves import smooth
 from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
-from util.study.methods import INITIALIZATIONS, METHODS, PAIRS
-from util.study.report import LAYERS
-from util.study.results import Conditions, Configuration
-from util.study.statistics import EARLY, ORDER, PRIMARY, Results, interval, outcomes
-from util.study.theory import NAMES, ends, predictions
+from util.study.methods import INITIALIZATIONS, METHODS
+from util.study.results import Conditions, Sweep
+from util.study.statistics import EARLY, PRIMARY, Results, holm, interval, outcomes
+from util.study.theory import NAMES, ends, predictions, spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
 MARKS: dict[tuple[str, str], dict[str, Any]] = {
@@ -31,24 +30,27 @@ MARKS: dict[tuple[str, str], dict[str, Any]] = {
 }
 STYLES = {name: dict(color=INITIALIZATIONS[method.initialization].colour, **MARKS[method.gradient, method.optimizer])
           for name, method in METHODS.items()}
+DEPTH_INITIALIZATIONS = ("PyTorch", "He", "variance-preserving", "fifth bias", "half bias")
+DEPTH_METHODS = [name for name, method in METHODS.items() if method.initialization in DEPTH_INITIALIZATIONS
+                 and method.gradient in ("plain", "static factors") and method.optimizer == "SGD"]
+CURVE_METHODS = ("he", "initialization-only", "preconditioned", "dynamic", "adam")
 SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
-SGD_METHODS = [name for name, method in METHODS.items() if method.optimizer == "SGD"]
+SHAPES = {"relu": "o", "tanh": "^"}
 GUESSING = math.log(10)  # nats, with ten classes
 DEEP = 40  # weight layers, of the deep network in the picture of scales
-GROWTH_METHODS = ("default", "he", "initialization-only", "preconditioned", "dynamic", "measured")
+SIGNIFICANCE = 0.05
 
 
 def draw_all(results: Results, method: str, rate: float | None, folder: str) -> None:
     """Write all pictures into a folder that exists; `method` and `rate` are the reference, None being its best rate."""
     with matplotlib.style.context("default"):  # not the user's
         figures = {
-            "depth": depth(results, SGD_METHODS),
-            "depth_all": depth(results, list(METHODS)),
+            "depth": depth(results),
+            "rule": rule(results),
             "scales": scales(),
             "learning_rates": learning_rates(results),
             "differences": differences(results, method, rate),
             "curves": curves(results),
-            "growth": growth(results),
         }
         for name, figure in figures.items():
             if figure is not None:
@@ -69,59 +71,125 @@ def add_legend(figure: Figure, columns: int) -> None:
     figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 
 
-def depth(results: Results, methods: list[str]) -> Figure | None:
-    """Draw what each method's training comes to at each depth, and below it what the theory says beforehand."""
+def depth(results: Results) -> Figure | None:
+    """Draw how `DEPTH_METHODS` end at each depth, and below it what the theory says beforehand."""
     depths = results.depths()
     if len(depths) < 2:
         return None
-    decay = any(configuration.conditions.decay for configuration in results.by_seed)
+    decay = decays(results)
     figure = new_figure(9, 10)
     top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
-    for method in methods:
-        draw_final_losses(top, results, method, decay)
-    top.axhline(GUESSING, color="0.6", linewidth=6, zorder=0, label="guessing, ln 10")
-    title = f"training, {SCHEDULES[decay]}; a mark for each seed"
-    top.set(title=title, ylabel="training loss over the last tenth, nats")
+    drawn = [method for method in DEPTH_METHODS if draw_final_losses(top, results, method, decay)]
+    if not drawn:
+        return None
+    top.axhline(GUESSING, color="0.6", linewidth=6, zorder=0)
+    top.text(depths[0], GUESSING - 0.02, "guessing, ln 10", va="top")
+    top.set(title=f"training, {SCHEDULES[decay]}; mean and standard deviation over the seeds",
+            ylabel="training loss over the last tenth, nats")
+    add_two_legends(top, drawn)
 
     middle.set(ylabel="gradient of\nthe first layer's weights", yscale="log", ylim=(1e-12, 10),
                title="theory: does a gradient reach the first layer?")
     bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-8, 1),
                title="theory: can the last layer tell two inputs apart?")
-    between = np.unique(np.geomspace(depths[0], depths[-1], 25).astype(int)).tolist()
-    for name in NAMES:
-        if name != "Glorot":
-            networks = [ends(name, number) for number in between]
-            style = dict(color=INITIALIZATIONS[name].colour, linewidth=4 if name == "He" else 1.5)  # others may cover He's
-            middle.plot(between, [network.first_gradient for network in networks], label=f"theory: {name}", **style)
-            bottom.plot(between, [network.difference_left for network in networks], **style)
+    for name in dict.fromkeys(METHODS[method].initialization for method in drawn):
+        networks = [ends(name, number) for number in depths]
+        style = dict(color=INITIALIZATIONS[name].colour, marker=".")
+        middle.plot(depths, [network.first_gradient for network in networks], label=name, **style)
+        bottom.plot(depths, [network.difference_left for network in networks], label=name, **style)
     bottom.set(xlabel="weight layers", xscale="log")
     bottom.set_xticks(depths, [str(number) for number in depths])
     bottom.minorticks_off()
-    add_legend(figure, columns=3)
     return figure
 
 
-def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) -> None:
-    """Draw a method's final losses at its best rate: a line through the means, a mark for each seed.
+def decays(results: Results) -> bool:
+    """Tell whether pictures that have room for one schedule show the decaying one, since there are such trainings."""
+    return any(conditions.decay for conditions in results.conditions())
 
-    The marks of preconditioned methods are filled. A training that diverged is drawn as one that guesses.
+
+def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) -> bool:
+    """Draw the means and standard deviations of a method's final losses at its best rates, if there are any.
+
+    A training that diverged is drawn as one that guesses.
     """
-    points = {}
+    places, means, deviations = [], [], []
+    asides = np.linspace(0.96, 1.04, len(DEPTH_METHODS))  # so that the bars of two methods do not coincide
+    aside = asides[DEPTH_METHODS.index(method)]
     for number in results.depths():
-        configuration = results.best.get((method, Conditions("relu", decay, number)))
-        if configuration:
-            points[number] = [GUESSING if run.diverged else outcomes(run)[PRIMARY]
-                              for run in results.reported(configuration)]
-    if points:
-        style = STYLES[method]
-        fill = "full" if method in PAIRS else "none"
-        means = [np.mean(losses) for losses in points.values()]
-        aside = 1.006 ** (ORDER.index(method) - len(ORDER) / 2)  # so that the marks of two methods do not coincide
-        marks = dict(markersize=4, fillstyle=fill)
-        axes.plot([number * aside for number in points], means, **{**style, "marker": ""})
-        for number, losses in points.items():
-            axes.plot([number * aside] * len(losses), losses, **{**style, **marks, "linestyle": ""})
-        axes.plot([], [], label=method, **style, **marks)
+        best = results.best.get(Sweep(method, Conditions("relu", decay, number)))
+        if best:
+            losses = [GUESSING if trial.diverged else outcomes(trial)[PRIMARY] for trial in results.reported(best)]
+            places.append(number * aside)
+            means.append(np.mean(losses))
+            deviations.append(np.std(losses, ddof=1) if len(losses) > 1 else 0)
+    if places:
+        axes.errorbar(places, means, deviations, label=method, markersize=5, capsize=2, **STYLES[method])
+    return bool(places)
+
+
+def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
+    """Explain the colours of the methods' initializations, and beside them the dashes and marks of their gradients."""
+    colours = {METHODS[method].initialization: STYLES[method]["color"] for method in methods}
+    marks = {METHODS[method].gradient: {**STYLES[method], "color": "0.3"} for method in methods}
+    lines = [Line2D([], [], color=colour, linewidth=4) for colour in colours.values()]
+    first = axes.legend(lines, colours, title="initialization", loc="lower right", fontsize="small")
+    axes.add_artist(first)
+    lines = [Line2D([], [], **style) for style in marks.values()]
+    axes.legend(lines, marks, title="gradient", loc="lower center", handlelength=4, fontsize="small")
+
+
+def rule(results: Results) -> Figure | None:
+    """Draw what static factors add, against how unequal the theory says that the gradients are without them."""
+    if len(results.depths()) < 2:
+        return None
+    differences = {}
+    for preconditioned, alone in results.pairs():
+        paired = results.differences(preconditioned, alone)
+        if preconditioned.conditions.decay == decays(results) and len(paired):
+            differences[preconditioned] = interval(paired[:, PRIMARY])
+    if not differences:
+        return None
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
+    significant = are_significant([p_value for _, _, p_value in differences.values()])
+    for (configuration, (mean, half, _)), fill in zip(differences.items(), significant):
+        name = METHODS[configuration.method].initialization
+        activation, _, number = configuration.conditions
+        colour = INITIALIZATIONS[name].colour
+        x = spread(name, number, activation)
+        draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[activation])
+        if fill:
+            axes.annotate(f"{number} layers ", (x, mean), ha="right", va="bottom", fontsize="small")
+        axes.plot([], [], color=colour, linewidth=4, label=name)
+    axes.axhline(0, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="predicted before training: largest over smallest gradient of the layers' weights",
+             ylabel="final training loss with static factors, minus without, nats")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.1)
+    add_significance(axes)
+    activations = {configuration.conditions.activation for configuration in differences}
+    for activation in sorted(activations - {"relu"}):
+        axes.plot([], [], linestyle="", marker=SHAPES[activation], color="0.3", label=f"{activation} instead of relu")
+    add_legend(figure, columns=4)
+    return figure
+
+
+def add_significance(axes: Axes) -> None:
+    """Explain in the legend which marks `draw_interval` fills."""
+    for label, colour in ("significant after Holm's adjustment", "0.3"), ("not significant", "white"):
+        axes.plot([], [], linestyle="", marker="o", color="0.3", markerfacecolor=colour, label=label)
+
+
+def draw_interval(axes: Axes, x: float, y: float, significant: bool, **style: Any) -> None:
+    """Draw a mean with its interval; the mark is filled if it is significant."""
+    filling = style["color"] if significant else "white"
+    axes.errorbar([x], [y], capsize=2, linewidth=1, markersize=6, markerfacecolor=filling, **style)
+
+
+def are_significant(p_values: Sequence[float]) -> list[bool]:
+    """Tell which p-values of a family are below 5 % after Holm's adjustment."""
+    return [p < SIGNIFICANCE for p in holm(p_values)]
 
 
 def scales() -> Figure:
@@ -131,11 +199,12 @@ def scales() -> Figure:
     for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
         for name in NAMES:
             layers = predictions(name, number)
+            colour = INITIALIZATIONS[name].colour
             place = range(1, number + 1)
             signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers]
             gradients = [layer.weight_gradient_std for layer in layers]
-            top.plot(place, signals, color=INITIALIZATIONS[name].colour)
-            bottom.plot(place, gradients, color=INITIALIZATIONS[name].colour, label=name)
+            top.plot(place, signals, color=colour)
+            bottom.plot(place, gradients, color=colour, label=name)
         bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
         title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"
@@ -145,25 +214,20 @@ def scales() -> Figure:
     return figure
 
 
-def first_depth(results: Results) -> int:
-    """Return the least depth, of which pictures are drawn that are not about depth."""
-    return results.depths()[0]
-
-
-def schedules_of(results: Results) -> list[bool]:
-    """Return the schedules of which there are trainings at the first depth."""
-    return sorted({conditions.decay for conditions in results.conditions() if conditions.depth == first_depth(results)})
+def shown_conditions(results: Results) -> list[Conditions]:
+    """Return the conditions of pictures that are not about depth: ReLU, the least depth, and either schedule."""
+    return [conditions for conditions in sorted(results.conditions())
+            if conditions.activation == "relu" and conditions.depth == results.depths()[0]]
 
 
 def learning_rates(results: Results) -> Figure | None:
     """Draw final losses against learning rates, a panel for each method, beside the default training in grey."""
-    number = first_depth(results)
     lines = {}
     for method in METHODS:
-        for decay in schedules_of(results):
-            points = rates_and_losses(results, (method, Conditions("relu", decay, number)))
+        for conditions in shown_conditions(results):
+            points = rates_and_losses(results, Sweep(method, conditions))
             if points:
-                lines[method, decay] = points
+                lines[method, conditions.decay] = points
     methods = list(dict.fromkeys(method for (method, _), points in lines.items() if len(points) > 1))
     if not methods:
         return None
@@ -191,7 +255,7 @@ def learning_rates(results: Results) -> Figure | None:
     return figure
 
 
-def rates_and_losses(results: Results, sweep: tuple[str, Conditions]) -> list[tuple[float, float]]:
+def rates_and_losses(results: Results, sweep: Sweep) -> list[tuple[float, float]]:
     """Return learning rates with their losses, up to 0.5 above the best one."""
     points = [(configuration.learning_rate, results.tuning_loss(configuration))
               for configuration in results.rates(sweep)]
@@ -203,8 +267,10 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     """Draw forest plots: paired differences from the reference, with 95 % intervals, the final ones at the left."""
     rows = []
     for reference in results.references(method, rate):
-        if reference.conditions.depth == first_depth(results):
-            paired = results.all_differences(results.best_of(reference.conditions), reference)
+        if reference.conditions in shown_conditions(results):
+            same = [each for each in results.by_seed if each.conditions == reference.conditions]
+            compared = results.best_of(reference.conditions) if rate is None else same
+            paired = results.all_differences(compared, reference)
             if paired:
                 rows.append((reference, paired))
     if not rows:
@@ -213,77 +279,70 @@ def differences(results: Results, method: str, rate: float | None) -> Figure | N
     figure = new_figure(9, 0.35 * sum(heights) + 1.2 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False, sharex="col", height_ratios=heights)
     for (reference, paired), (left, right) in zip(rows, panels):
-        draw_forest(left, paired, PRIMARY)
-        draw_forest(right, paired, EARLY)
+        finals = [interval(values[:, PRIMARY]) for values in paired.values()]
+        early = [interval(values[:, EARLY]) for values in paired.values()]
+        colours = [STYLES[configuration.method]["color"] for configuration in paired]
+        draw_forest(left, finals, colours, are_significant([p_value for _, _, p_value in finals]))
+        draw_forest(right, early, colours)
         left.set_yticks(range(len(paired)), [str(configuration) for configuration in paired])
         right.set_yticks([])
         left.set_title(f"last tenth, minus {reference}", fontsize="medium")
-        right.set_title("around epoch 0.1", fontsize="medium")
-    figure.supxlabel("difference of training losses, nats; left is better", fontsize="medium")
+        right.set_title("around epoch 0.1, exploratory", fontsize="medium")
+    for axes in left, right:
+        axes.set_xlabel("difference of losses, nats; left is better")
+    add_significance(left)
+    add_legend(figure, columns=2)
     return figure
 
 
-def draw_forest(axes: Axes, paired: dict[Configuration, np.ndarray], outcome: int) -> None:
-    """Draw the mean and interval of an outcome for each configuration, from top to bottom."""
-    for place, (configuration, values) in enumerate(paired.items()):
-        mean, half, _ = interval(values[:, outcome])
-        style = STYLES[configuration.method]
-        axes.errorbar(mean, place, xerr=half, color=style["color"], marker=style["marker"], capsize=3)
+def draw_forest(axes: Axes, intervals: Sequence[tuple[float, float, float]], colours: Sequence[str],
+                significant: Sequence[bool] | None = None) -> None:
+    """Draw means with their intervals from top to bottom; the marks tell what is significant, if it is known."""
+    for place, (mean, half, _) in enumerate(intervals):
+        if significant is None:
+            axes.errorbar([mean], [place], xerr=half, color=colours[place], marker="|", capsize=2, linewidth=1)
+        else:
+            draw_interval(axes, mean, place, significant[place], xerr=half, color=colours[place], marker="o")
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(axis="x", color="0.9")
     axes.locator_params(axis="x", nbins=5)
-    axes.set_ylim(len(paired) - 0.5, -0.5)
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
 
 
 def curves(results: Results) -> Figure | None:
-    """Draw each method's losses at its best learning rate, on average over the seeds."""
-    panels = []
-    for decay in schedules_of(results):
-        best = results.best_of(Conditions("relu", decay, first_depth(results)))
-        configurations = [configuration for configuration in best if not results.diverged(configuration)]
-        if configurations:
-            panels.append((decay, configurations))
+    """Draw the losses of `CURVE_METHODS` minus those of the default training, smoothed, all at their best rates.
+
+    They are averages over the seeds that both report.
+    """
+    panels = {}
+    for conditions in shown_conditions(results):
+        lines = loss_differences(results, conditions)
+        if lines:
+            panels[conditions.decay] = lines
     if not panels:
         return None
-    figure = new_figure(5.5 * len(panels), 6)
-    subplots = figure.subplots(1, len(panels), sharey=True, squeeze=False).flat
-    for axes, (decay, configurations) in zip(subplots, panels):
-        for configuration in configurations:
-            runs = results.reported(configuration)
-            losses = np.mean([run.losses for run in runs], axis=0)
-            epochs = (np.arange(len(losses)) + 0.5) / len(losses) * runs[0].trial.epochs
-            style = {**STYLES[configuration.method], "marker": ""}
-            axes.plot(epochs, smooth(losses, max(1, len(losses) // 25)), label=configuration.method, **style)
-        axes.set(title=SCHEDULES[decay], xlabel="epoch", ylabel="training loss, nats, smoothed over 4 % of the run")
-    add_legend(figure, columns=3)
+    figure = new_figure(5 * len(panels), 5)
+    for axes, (decay, lines) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels.items()):
+        for method, (epochs, losses) in lines.items():
+            axes.plot(epochs, losses, label=method, **{**STYLES[method], "marker": ""})
+        axes.axhline(0, color="black", linewidth=1)
+        axes.grid(color="0.9")
+        axes.set(title=SCHEDULES[decay], xlabel="epoch")
+    figure.axes[0].set_ylabel("training loss minus the default training's, nats, smoothed over 10 %")
+    add_legend(figure, columns=len(CURVE_METHODS))
     return figure
 
 
-def growth(results: Results) -> Figure | None:
-    """Draw how much the weights' gradients grew at the constant learning rate 0.001, measured against predicted."""
-    grown = {}
-    for method in GROWTH_METHODS:
-        configuration = Configuration(method, Conditions("relu", False, TUTORIAL_DEPTH), 0.001)
-        if configuration in results.by_seed:
-            growths = results.growth(configuration)
-            if len(growths):
-                grown[method] = growths
-    if not grown:
-        return None
-    figure = new_figure(7, 6)
-    axes = figure.subplots()
-    markers = dict(zip(LAYERS, "os^Dv"))
-    handles = []
-    for method, (_, measured, predicted) in grown.items():
-        style = dict(color=STYLES[method]["color"], fillstyle="none" if method == "initialization-only" else "full")
-        for layer, x, y in zip(LAYERS, predicted, measured):
-            axes.plot([x], [y], marker=markers[layer], linestyle="", **style)
-        handles.append(Line2D([], [], marker="o", markersize=9, linestyle="", label=method, **style))
-    handles += [Line2D([], [], color="0.4", marker=marker, linestyle="", label=layer)
-                for layer, marker in markers.items()]
-    axes.axline((1, 1), (10, 10), color="0.6", label="as predicted", zorder=0)
-    handles += axes.get_legend_handles_labels()[0]
-    axes.legend(handles=handles, fontsize="small", framealpha=1)
-    axes.set(xscale="log", yscale="log", xlabel="growth predicted from the weights' root mean squares, times",
-             ylabel="growth measured, times", title="gradients of the weights, last over first, learning rate 0.001")
-    return figure
+def loss_differences(results: Results, conditions: Conditions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return epochs and smoothed differences from the default training for each of `CURVE_METHODS` that has some."""
+    found = {}
+    reference = results.best.get(Sweep("default", conditions))
+    for method in CURVE_METHODS:
+        configuration = results.best.get(Sweep(method, conditions))
+        pairs = results.paired(configuration, reference) if configuration and reference else []
+        if pairs:
+            differences = [np.subtract(ours.losses, theirs.losses) for ours, theirs in pairs]
+            parts = len(differences[0])
+            epochs = (np.arange(parts) + 0.5) / parts * pairs[0][0].trial.epochs
+            found[method] = epochs, smooth(np.mean(differences, axis=0), max(1, parts // 10))
+    return found
