@@ -31,18 +31,12 @@ def final_loss(losses: np.ndarray) -> float:
 
 
 def overtaking_epoch(default: np.ndarray, other: np.ndarray, steps_per_epoch: int) -> float | None:
-    """Find the epoch in which the default training overtakes another one of the same seed; None if it does not.
+    """Find the epoch from which on the default training gains on another one of the same seed; None if there is none.
 
-    Let D be the difference of the raw (steps,) losses, other minus default, and S its running sum. The other training
-    gains on the default one until S is smallest; from there on, the default one gains. That step is the overtaking, if
-    both gains exceed three standard errors of a sum of as many steps. The squared standard error of one step is half
-    the mean square of D's successive differences, which the trend does not inflate (von Neumann, 1941).
-
-    Chance overtakes, too. Between equally good trainings whose noise is independent from step to step, the gain at the
-    end exceeds its threshold with a probability of exp(-9/2) = 1.1 %, since a random walk, split at its minimum, is two
-    meanders (Denisov, 1984), and such is the tail of a Brownian meander's end (Durrett, Iglehart and Miller, 1977).
-    Both gains do so far more rarely. But real losses wander: of 30 ordered pairs of default trainings that differ in
-    nothing but their initial parameters, 7 count as overtaken (`tests.monte_carlo`).
+    It is where the running sum of the difference of the raw (steps,) losses, other minus default, is smallest: up to
+    there, the other training gains on the default one. Both gains must exceed three standard errors of a sum of as many
+    steps, whose square is half the mean square of the difference's changes from step to step (von Neumann, 1941). This
+    describes two curves and is no verdict on their methods: real losses wander, so that equal methods have such epochs.
     """
     difference = other.astype(np.float64) - default
     steps = len(difference)
