@@ -31,6 +31,7 @@ from util.training import evaluate
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 PROGRAM = str(Path(main.__file__).resolve())
+TWO = ["default", "preconditioned"]
 SHORT = ("--dataset", "synthetic", "--images", "400", "-e", "1")  # 100 steps
 LONG = ("--dataset", "synthetic", "--images", "400", "-e", "100")  # until it is ended
 
@@ -86,7 +87,7 @@ def output(process):
 
 @pytest.fixture(scope="module")
 def saved(process, output):
-    return {method: np.load(process.folder / "runs" / f"{method}=0.001_seed_0.npz") for method in METHODS}
+    return {method: np.load(process.folder / "runs" / f"{method}=0.001_seed_0.npz") for method in TWO}
 
 
 def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, output):
@@ -95,12 +96,14 @@ def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, ou
     others = [path.name for path in process.folder.iterdir()]
     assert sorted(others) == ["loss.png", "runs", "settings"]
     assert imread(process.folder / "loss.png").shape == (600, 960, 4)
-    assert "the tutorial's network, for standard normal input; factor = 1 / gradient std\n" in output
+    assert ("the preconditioned training's initialization (depth 5, relu), on standard normal input; "
+            "factor = 1 / gradient std\n") in output
     assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
     assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
+    assert "\nspread 3.3: the largest weight gradient std over the smallest" in output
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TWO)
 def test_printed_progress_and_saved_losses_are_those_of_the_training(output, saved, method):
     """The losses bit by bit, whatever else a run does."""
     _, losses = train(method, synthetic_images(True, 400), epochs=1, seed=0)
@@ -173,6 +176,25 @@ def quick_start():
         yield
 
 
+def test_activation_is_that_of_all_networks_and_told(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def net(*arguments):
+        made.append(arguments)
+        return Net()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "Net", net)
+    monkeypatch.setattr(main, "run_parallel", lambda function, tasks, processes: ((task, function(task)) for task in tasks))
+    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT, "--activation", "tanh", "--save", "."])
+    main.main()
+    assert made == 3 * [(5, "tanh")]
+    lines = capsys.readouterr().out.splitlines()
+    assert "(depth 5, tanh)" in lines[0] and "synthetic data, not CIFAR-10, seed 0, tanh" in lines
+    for saved in tmp_path.glob("*.npz"):
+        assert np.load(saved)["activation"] == "tanh"
+
+
 def watch_draw(patch):
     """Return a list to which `main.draw` adds the arguments of its calls."""
     draw = main.draw
@@ -194,7 +216,7 @@ def overtaken(quick_start, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("overtaken")
     arguments = ["--dataset", "synthetic", "--images", "43", "-e", "60", "--seed", "3", "--depth", "6", "-s", "30",
-                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--save", "runs", "-o", "figure.pdf"]
+                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--initialization-only", "--save", "runs", "-o", "figure.pdf"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.chdir(folder)
         given = watch_draw(patch)
@@ -209,28 +231,31 @@ def expected():
     """The networks, and losses over 600 steps, of the same trainings without the demo."""
     images = synthetic_images(True, 43)
     return {"default": train("default", images, 60, 3, 0.005000001, depth=6),
-            "preconditioned": train("preconditioned", images, 60, 3, 0.0001, depth=6)}
+            "preconditioned": train("preconditioned", images, 60, 3, 0.0001, depth=6),
+            "initialization-only": train("initialization-only", images, 60, 3, 0.0001, depth=6)}
 
 
 def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
     """With 10 steps an epoch, three images are left over."""
     (curves, title, width, steps_per_epoch, overtakings), _, _ = overtaken
-    _, default = expected["default"]
-    _, preconditioned = expected["preconditioned"]
-    assert list(curves) == ["default, learning rate 0.005000001", "preconditioned, learning rate 0.0001"]
-    assert np.array_equal(curves["default, learning rate 0.005000001"], default)
-    assert np.array_equal(curves["preconditioned, learning rate 0.0001"], preconditioned)
+    rates = {"default": 0.005000001, "preconditioned": 0.0001, "initialization-only": 0.0001}
+    assert {training.method: training.learning_rate for training in curves} == rates
+    for training, losses in curves.items():
+        assert np.array_equal(losses, expected[training.method][1])
     assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
     assert (width, steps_per_epoch) == (30, 10)
-    lead = np.cumsum(default - preconditioned)
+    default, *others = curves
+    preconditioned, initialization_only = others
+    lead = np.cumsum(curves[default] - curves[preconditioned])
     overtaking = (np.argmax(lead) + 1) / 10
     assert 10 < overtaking < 50
-    assert overtakings == {"preconditioned, learning rate 0.0001": pytest.approx(overtaking)}
+    assert overtakings == {preconditioned: pytest.approx(overtaking), initialization_only: None}
 
 
 @pytest.mark.parametrize("method, name, rate", [
     ("default", "default=0.005000001_seed_3.npz", 0.005000001),
-    ("preconditioned", "preconditioned=0.0001_seed_3.npz", 0.0001)])
+    ("preconditioned", "preconditioned=0.0001_seed_3.npz", 0.0001),
+    ("initialization-only", "initialization-only=0.0001_seed_3.npz", 0.0001)])
 def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, rate):
     """The test images are 100 others than the 43 that were learnt."""
     _, folder, _ = overtaken
@@ -240,13 +265,13 @@ def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, 
         assert np.array_equal(saved["losses"], losses)
     test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
     assert settings == {"method": method, "learning_rate": rate, "seed": 3, "dataset": "synthetic", "images": 43,
-                        "epochs": 60, "depth": 6, "test_loss": test_loss, "test_accuracy": test_accuracy}
+                        "epochs": 60, "depth": 6, "activation": "relu", "test_loss": test_loss, "test_accuracy": test_accuracy}
 
 
 def test_only_the_files_that_were_asked_for_are_written(overtaken):
     _, folder, lines = overtaken
     assert sorted(path.name for path in folder.iterdir()) == ["figure.pdf", "runs"]
-    assert len(list((folder / "runs").iterdir())) == 2
+    assert len(list((folder / "runs").iterdir())) == 3
     assert lines[-1] == "wrote figure.pdf"
 
 
@@ -254,7 +279,7 @@ def test_summary_says_what_came_out(overtaken, expected):
     """Means over 30 steps around an epoch, and the last 60."""
     (*_, overtakings), _, lines = overtaken
     columns = []
-    for method, rate in ("default", "0.005000001"), ("preconditioned", "0.0001"):
+    for method, rate in ("default", "0.005000001"), ("preconditioned", "0.0001"), ("initialization-only", "0.0001"):
         net, losses = expected[method]
         around_step_1, around_step_10, last = losses[:16].mean(), losses[:25].mean(), losses[540:].mean()
         test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
@@ -262,21 +287,22 @@ def test_summary_says_what_came_out(overtaken, expected):
         columns.append([method, rate, *numbers, f"{100 * test_accuracy:.1f}%"])
     names = ["", "learning rate", "loss around epoch 0.1", "loss around epoch 1", "loss over the last tenth",
              "test loss", "test accuracy"]
-    title, *rows = lines[-10:-2]
+    title, *rows = lines[-11:-3]
     assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
     assert [row[:24].strip() for row in rows] == names
     assert [row[24:].split() for row in rows] == [list(cells) for cells in zip(*columns)]
-    (overtaking,) = overtakings.values()
-    assert lines[-2] == ("preconditioned, learning rate 0.0001: the default training overtakes at epoch "
-                         f"{overtaking:.2f}")
+    assert len({len(row) for row in rows}) == 1
+    epoch, _ = overtakings.values()
+    assert lines[-3:-1] == [f"the default training overtakes the preconditioned one at epoch {epoch:.2f}",
+                            "the default training does not overtake the initialization-only one"]
 
 
 def test_layers_are_those_of_the_network_that_is_trained(overtaken):
     _, _, lines = overtaken
-    assert lines[0] == "the network of depth 6, for standard normal input; factor = 1 / gradient std"
+    assert lines[0].startswith("the preconditioned training's initialization (depth 6, relu), on standard normal input")
     assert [line.split()[0] for line in lines[1:8]] == ["layer", "conv1", "conv2", "fc1", "fc2", "fc3", "fc4"]
     for layer, line in zip(predict(Net(6)), lines[2:8]):
-        stds = layer[1:]
+        stds = layer.weight_std, layer.bias_std, layer.weight_gradient_std, layer.bias_gradient_std
         factors = [1 / layer.weight_gradient_std, 1 / layer.bias_gradient_std]
         assert line.split()[1:] == [f"{number:.4f}" for number in (*stds, *factors)]
 
@@ -302,10 +328,10 @@ def test_the_shortest_run_is_not_overtaken(tmp_path, monkeypatch, capsys):
     main.main()
     ((_, title, width, steps_per_epoch, overtakings),) = given
     assert (title, width, steps_per_epoch) == ("CIFAR-10, seed 0", 1, 9)
-    assert overtakings == {"preconditioned, learning rate 0.001": None}
+    assert list(overtakings.values()) == [None]
     lines = capsys.readouterr().out.splitlines()
     assert "CIFAR-10, seed 0" in lines
-    assert lines[-2:] == ["preconditioned, learning rate 0.001: not overtaken", "wrote loss.png"]
+    assert lines[-2:] == ["the default training does not overtake the preconditioned one", "wrote loss.png"]
 
 
 @pytest.fixture
@@ -324,7 +350,7 @@ def old_figure(tmp_path, monkeypatch):
 def test_signal_ends_all_at_once(old_figure, number, send, times):
     """Ctrl-C goes to all of the group, the others to the main process only."""
     with Copy(*LONG) as program:
-        for method in METHODS:
+        for method in TWO:
             program.wait_for(rf"{method} .*\] loss:")
         for _ in range(times):
             send(program.process.pid, number)
@@ -332,7 +358,7 @@ def test_signal_ends_all_at_once(old_figure, number, send, times):
     assert (code, errors) == (-number, "")
 
 
-@pytest.mark.parametrize("killed", METHODS)
+@pytest.mark.parametrize("killed", TWO)
 def test_killed_worker_ends_the_run(old_figure, monkeypatch, killed):
     def perform(data, options, training):
         if training.method == killed:
@@ -355,7 +381,7 @@ def test_output_that_nobody_reads_any_more_ends_the_run_silently(old_figure):
     assert (code, errors) == (-signal.SIGPIPE, "")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TWO)
 def test_training_that_diverges_ends_the_run(old_figure, method):
     with Copy(*SHORT, f"--{method}-lr", "1e10", "-q") as program:
         code, output, errors = program.end()
@@ -368,7 +394,7 @@ def test_quiet_run_in_other_surroundings_is_the_same(process, saved, tmp_path, m
     monkeypatch.chdir(tmp_path)
     with Copy(*SHORT, "--save", ".", "-q") as program:
         assert program.end() == (0, "", "")
-    for method in METHODS:
+    for method in TWO:
         assert np.array_equal(np.load(f"{method}=0.001_seed_0.npz")["losses"], saved[method]["losses"])
     assert Path("loss.png").read_bytes() == (process.folder / "loss.png").read_bytes()
 

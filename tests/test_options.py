@@ -14,7 +14,7 @@ def parse(monkeypatch):
 
 def test_defaults(parse):
     assert vars(parse()) == {
-        "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "epochs": 2, "images": 50000, "seed": 0,
+        "activation": "relu", "initialization_only": False, "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "epochs": 2, "images": 50000, "seed": 0,
         "smoothing": None, "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
 
 
@@ -38,6 +38,7 @@ def test_every_option_says_what_it_does(parse, capsys):
     ("--default-lr", ["0", "-0.001", "nan", "inf", "1e300", "fast", ""]),
     ("--preconditioned-lr", ["0"]),
     ("--dataset", ["mnist"]),
+    ("--activation", ["sigmoid"]),
     ("--colour", ["red"]),
 ])
 def test_wrong_usage(parse, capsys, option, values):

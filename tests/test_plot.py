@@ -30,14 +30,18 @@ def test_figure_shows_smoothed_curves_over_epochs():
     assert "loss" in axes.get_ylabel() and "31 steps" in axes.get_ylabel()
 
 
-def test_overtaking_is_marked_in_the_colour_of_the_curve_that_is_overtaken():
-    (axes,) = figure(overtakings={"preconditioned, 0.001": 1.234}).axes
+def test_from_where_on_the_default_gains_is_marked_in_the_colour_of_the_other_curve():
+    drawn = figure(overtakings={"preconditioned, 0.001": 1.234})
+    (axes,) = drawn.axes
     _, preconditioned, mark = axes.lines
     assert list(mark.get_xdata()) == [1.234, 1.234]
     assert mark.get_color() == preconditioned.get_color()
     assert mark.get_linestyle() == ":"
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == [*CURVES, "overtaken at epoch 1.23"]
+    (legend,) = drawn.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [*CURVES, "from epoch 1.23 on, the default training gains"]
+    drawn.canvas.draw()
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_no_curve_is_left_out_however_many_there_are():

@@ -10,12 +10,14 @@ from torch import nn
 from util import training
 from util.data import Images, scale
 from util.default_train import default_train
+from util.initialization_only_train import initialization_only_train
 from util.network import Net
 from util.signal_propagation import predict
 from util.static_preconditioned_train import initialize, preconditioner, static_preconditioned_train
 from util.training import evaluate, train
 
-METHODS = {"default": default_train, "preconditioned": static_preconditioned_train}
+METHODS = {"default": default_train, "preconditioned": static_preconditioned_train,
+           "initialization-only": initialization_only_train}
 
 
 def random_images(count):
@@ -73,9 +75,10 @@ def assert_equal_trainings(one, other, **tolerance):
 def test_training_equals_a_plain_loop_and_its_repetition_bit_for_bit(method):
     torch.manual_seed(7)
     net, factors = Net(), [1.0] * 10
-    if method == "preconditioned":
+    if method != "default":
         statistics = predict(net)
         initialize(net, statistics)
+    if method == "preconditioned":
         factors = preconditioner(net, statistics)
     expected = plain_loop(net, factors_at=lambda step: factors)
     trained = run(METHODS[method])
@@ -91,7 +94,7 @@ def test_a_frozen_layer_stays_as_it_is(method):
     losses = METHODS[method](net, IMAGES, 0.001, 1, 7, report=lambda line: None)
     torch.manual_seed(7)
     start = Net()
-    if method == "preconditioned":
+    if method != "default":
         initialize(start, predict(start))
     assert len(losses) == 30 and torch.equal(net.conv1.weight, start.conv1.weight)
     assert not torch.equal(net.conv2.weight, start.conv2.weight)

@@ -3,7 +3,7 @@ import argparse
 from typing import Callable
 
 from util.data import TRAINING_IMAGES
-from util.network import TUTORIAL_DEPTH
+from util.network import ACTIVATIONS, TUTORIAL_DEPTH
 from util.training import MINIBATCH
 
 
@@ -24,7 +24,7 @@ SEED = number(int, 0, 2**32 - 1)
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line; wrong usage ends it with exit code 2."""
     parser = argparse.ArgumentParser(
-        description="Train the network of PyTorch's CIFAR-10 tutorial twice, by default and preconditioned.")
+        description="Train the network of PyTorch's CIFAR-10 tutorial by default and preconditioned.")
     add = parser.add_argument
     add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N",
         help="passes through the training images (default: %(default)s)")
@@ -32,13 +32,17 @@ def parse_options() -> argparse.Namespace:
         help="width in steps: of Gaussian smoothing, +-3 sigma; of means around an epoch (default: 4 %% of the run)")
     add("-q", "--quiet", action="store_true", help="print nothing but warnings, and what torchvision says of the files")
     add("--depth", type=number(int, TUTORIAL_DEPTH, 1000), default=TUTORIAL_DEPTH, metavar="N",
-        help="weight layers; more than the tutorial's %(default)s add Linear(84, 84) with ReLU (default: %(default)s)")
+        help="weight layers; more than the tutorial's %(default)s add Linear(84, 84) (default: %(default)s)")
+    add("--activation", choices=ACTIVATIONS, default="relu",
+        help="behind all weight layers but the last (default: %(default)s)")
+    add("--initialization-only", action="store_true",
+        help="train a third time, with the preconditioned training's initialization and plain gradients")
     add("--default-lr", type=RATE, default=0.001, metavar="RATE",
         help="learning rate of the default training (default: %(default)s)")
     add("--preconditioned-lr", type=RATE, default=0.001, metavar="RATE",
-        help="and of the preconditioned one (default: %(default)s)")
+        help="and of the others (default: %(default)s)")
     add("--seed", type=SEED, default=0, metavar="N",
-        help="of parameters and minibatches (default: %(default)s)")
+        help="of the parameters and the order of the images (default: %(default)s)")
     add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
         help="train on the first N images only, for a quick look (default: %(default)s)")
     add("--dataset", choices=["auto", "cifar10", "synthetic"], default="auto",

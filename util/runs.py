@@ -32,6 +32,7 @@ class Run(NamedTuple):
     images: int
     epochs: int
     depth: int
+    activation: str
     losses: np.ndarray  # (steps,) float32: the cross-entropy in nats before each step, up to one that is not finite
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from util.data import Images, minibatches, scale
 
 MINIBATCH = 4  # images, as in the tutorial
-REPORT_EVERY = 2000  # minibatches, counted from each epoch's start, as in the tutorial
+REPORT_EVERY = 2000  # steps, counted from each epoch's start, as in the tutorial
 FUSED = {"fused": True} if torch.__version__ >= (2, 4) else {}  # for an optimizer: the same steps, faster
 
 
@@ -22,11 +22,11 @@ def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epoc
 
     Args:
         net: maps (MINIBATCH, 3, 32, 32) scaled images to (MINIBATCH, 10) logits.
-        images: all that it is trained on.
+        images: all that it is trained on; a step takes MINIBATCH of them.
         optimizer: of the network's parameters; whatever is to happen before or after a step is its hooks' affair.
         epochs: passes through the images.
         seed: of the order of the images; the same seed gives the same minibatches, whatever the network.
-        report: takes a line of progress, "[epoch, minibatch] loss: mean since the last line of the epoch".
+        report: takes a line of progress, "[epoch, step] loss: mean since the last line of the epoch".
 
     Returns:
         (steps,) float32, the loss in nats before each step. Training ends with the first loss that is not finite.
