@@ -4,6 +4,11 @@
 """
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a word, even while it imports
+
 import argparse
 from functools import partial
 

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 PROGRAM = str(Path(main.__file__).resolve())
 TWO = ["default", "preconditioned"]
 SHORT = ("--dataset", "synthetic", "--images", "400", "-e", "1")  # 100 steps
+SETTINGS = "dataset_synthetic_images_400_epochs_1"  # in the names of what is saved
 LONG = ("--dataset", "synthetic", "--images", "400", "-e", "100")  # until it is ended
 
 
@@ -87,12 +88,12 @@ def output(process):
 
 @pytest.fixture(scope="module")
 def saved(process, output):
-    return {method: np.load(process.folder / "runs" / f"{method}=0.001_seed_0.npz") for method in TWO}
+    return {method: np.load(process.folder / "runs" / f"{method}=0.001_seed_0_{SETTINGS}.npz") for method in TWO}
 
 
 def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, output):
     runs = [path.name for path in (process.folder / "runs").iterdir()]
-    assert sorted(runs) == ["default=0.001_seed_0.npz", "preconditioned=0.001_seed_0.npz"]
+    assert sorted(runs) == [f"{method}=0.001_seed_0_{SETTINGS}.npz" for method in TWO]
     others = [path.name for path in process.folder.iterdir()]
     assert sorted(others) == ["loss.png", "runs", "settings"]
     assert imread(process.folder / "loss.png").shape == (600, 960, 4)
@@ -253,9 +254,9 @@ def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
 
 
 @pytest.mark.parametrize("method, name, rate", [
-    ("default", "default=0.005000001_seed_3.npz", 0.005000001),
-    ("preconditioned", "preconditioned=0.0001_seed_3.npz", 0.0001),
-    ("initialization-only", "initialization-only=0.0001_seed_3.npz", 0.0001)])
+    ("default", "default=0.005000001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.005000001),
+    ("preconditioned", "preconditioned=0.0001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.0001),
+    ("initialization-only", "initialization-only=0.0001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.0001)])
 def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, rate):
     """The test images are 100 others than the 43 that were learnt."""
     _, folder, _ = overtaken
@@ -358,6 +359,14 @@ def test_signal_ends_all_at_once(old_figure, number, send, times):
     assert (code, errors) == (-number, "")
 
 
+def test_interrupted_imports_end_silently(tmp_path):
+    """By a signal that comes in place of `import torch`."""
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    ended = subprocess.run([sys.executable, PROGRAM], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                           capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("killed", TWO)
 def test_killed_worker_ends_the_run(old_figure, monkeypatch, killed):
     def perform(data, options, training):
@@ -395,7 +404,7 @@ def test_quiet_run_in_other_surroundings_is_the_same(process, saved, tmp_path, m
     with Copy(*SHORT, "--save", ".", "-q") as program:
         assert program.end() == (0, "", "")
     for method in TWO:
-        assert np.array_equal(np.load(f"{method}=0.001_seed_0.npz")["losses"], saved[method]["losses"])
+        assert np.array_equal(np.load(f"{method}=0.001_seed_0_{SETTINGS}.npz")["losses"], saved[method]["losses"])
     assert Path("loss.png").read_bytes() == (process.folder / "loss.png").read_bytes()
 
 
@@ -425,7 +434,7 @@ def test_a_smoothing_wider_than_the_run_is_refused_before_any_work(old_figure, m
 
 @pytest.mark.parametrize("option, path", [
     ("-o", "missing/loss.png"), ("-o", "file.png/loss.png"), ("-o", "folder.png"), ("-o", "fifo.png"),
-    ("-o", "loss.xyz"), ("-o", ""), ("--save", "file.png"), ("--save", "file.png/runs")])
+    ("-o", "loss.xyz"), ("-o", ""), ("--save", "file.png/runs")])
 def test_impossible_outputs_are_refused_before_any_work(tmp_path, monkeypatch, option, path):
     monkeypatch.chdir(tmp_path)
     Path("file.png").touch()

@@ -31,7 +31,7 @@ def test_every_option_says_what_it_does(parse, capsys):
 
 @pytest.mark.parametrize("option, values", [
     ("--epochs", ["0", "-1", "1.5", "nan", "two", ""]),
-    ("--images", ["3", "50001"]),
+    ("--images", ["7", "50001"]),
     ("--smoothing", ["0"]),
     ("--depth", ["4", "1001", "5.5"]),
     ("--seed", ["-1", str(2**32), "0.5"]),
@@ -48,6 +48,19 @@ def test_wrong_usage(parse, capsys, option, values):
         error = capsys.readouterr().err.splitlines()[-1]
         assert option in error and value in error
         assert "invalid parse value" not in error  # but "invalid int value"
+
+
+@pytest.mark.parametrize("option, name", [("--output", "output"), ("--save", "save"), ("--data-dir", "data_dir")])
+def test_a_tilde_is_the_home(parse, monkeypatch, option, name):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert getattr(parse(f"{option}=~/there"), name) == "/somewhere/there"
+
+
+@pytest.mark.parametrize("option", ["--save", "--data-dir"])
+def test_a_file_is_no_folder(parse, capsys, option):
+    with pytest.raises(SystemExit, match="^2$"):
+        parse(option, __file__)
+    assert capsys.readouterr().err.endswith(f"argument {option}: '{__file__}' is no folder\n")
 
 
 def test_a_smoothing_wider_than_the_run_is_refused(parse, capsys):

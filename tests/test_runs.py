@@ -13,6 +13,8 @@ from util.runs import Run, Training, check_writable, make_folder, save_run, writ
 RUN = Run("default", 0.001, seed=3, dataset="synthetic", images=8, epochs=2, depth=7, activation="relu",
           losses=np.array([2.5, 2.25], np.float32), test_loss=2.0, test_accuracy=0.25)
 
+USUAL = RUN._replace(dataset="cifar10", images=50_000, epochs=2, depth=5, activation="relu")
+
 
 def fail(*_):
     raise OSError(errno.EBUSY, "Device or resource busy")
@@ -24,7 +26,8 @@ def names(folder):
 
 def test_a_saved_run_explains_itself(tmp_path):
     save_run(RUN, str(tmp_path))
-    with np.load(tmp_path / "default=0.001_seed_3.npz", allow_pickle=False) as arrays:
+    (path,) = tmp_path.iterdir()
+    with np.load(path, allow_pickle=False) as arrays:
         saved = {name: array.tolist() for name, array in arrays.items()}
         assert arrays["losses"].dtype == np.float32
     assert saved == {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
@@ -34,9 +37,17 @@ def test_a_saved_run_explains_itself(tmp_path):
 @pytest.mark.parametrize("rate, text", [(0.001, "0.001"), (0.0010000001, "0.0010000001"), (1e-05, "1e-05")])
 def test_no_digit_of_a_learning_rate_is_lost(tmp_path, rate, text):
     """Else two trainings of almost the same rate share a file, or a line in the legend."""
-    save_run(RUN._replace(learning_rate=rate), str(tmp_path))
+    save_run(USUAL._replace(learning_rate=rate), str(tmp_path))
     assert names(tmp_path) == [f"default={text}_seed_3.npz"]
     assert str(Training("default", print, rate)) == f"default, learning rate {text}"
+
+
+@pytest.mark.parametrize("setting, value", [
+    ("dataset", "synthetic"), ("images", 400), ("epochs", 1), ("depth", 12), ("activation", "tanh")])
+def test_a_file_is_not_replaced_by_one_of_other_settings(tmp_path, setting, value):
+    for run in USUAL, USUAL._replace(**{setting: value}):
+        save_run(run, str(tmp_path))
+    assert names(tmp_path) == ["default=0.001_seed_3.npz", f"default=0.001_seed_3_{setting}_{value}.npz"]
 
 
 def test_a_folder_is_made_unless_it_is_there(tmp_path, monkeypatch):

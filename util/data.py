@@ -76,7 +76,7 @@ def _synthetic(count: int) -> DataSet:
 
 def _holds_cifar10(folder: str) -> bool:
     """Say whether there is an archive or an extracted folder, in whatever state."""
-    paths = [os.path.join(os.path.expanduser(folder), name) for name in (CIFAR10.filename, CIFAR10.base_folder)]
+    paths = [os.path.join(folder, name) for name in (CIFAR10.filename, CIFAR10.base_folder)]
     return any(map(os.path.exists, paths))
 
 

@@ -12,11 +12,12 @@ class Failure(Exception):
 @contextlib.contextmanager
 def plain_endings(program: str) -> Iterator[None]:
     """End the program with one line after an error that is not its own, and leave Ctrl-C and `| head` to the system."""
-    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGPIPE)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         yield
     except (Failure, OSError) as error:
         sys.exit(f"{program}: error: {error}")
     finally:
-        for number, handler in handlers.items():  # a notebook goes on after the program
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python starts, for a notebook that goes on
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)

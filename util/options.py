@@ -1,9 +1,11 @@
 """The command line of the demo."""
 import argparse
+import os
 from typing import Callable
 
 from util.data import TRAINING_IMAGES
 from util.network import ACTIVATIONS, TUTORIAL_DEPTH
+from util.runs import DEFAULTS
 from util.training import MINIBATCH
 
 
@@ -17,6 +19,14 @@ def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
     return parse
 
 
+def folder(text: str) -> str:
+    """Parse the path of a folder that is there or can be made."""
+    path = os.path.expanduser(text)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"'{path}' is no folder")
+    return path
+
+
 RATE = number(float, 1e-30, 1e30)
 SEED = number(int, 0, 2**32 - 1)
 
@@ -26,14 +36,14 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train the network of PyTorch's CIFAR-10 tutorial by default and preconditioned.")
     add = parser.add_argument
-    add("-e", "--epochs", type=number(int, 1, 10**6), default=2, metavar="N",
+    add("-e", "--epochs", type=number(int, 1, 10**6), default=DEFAULTS["epochs"], metavar="N",
         help="passes through the training images (default: %(default)s)")
     add("-s", "--smoothing", type=number(int, 1, 10**6), metavar="N",
         help="width in steps: of Gaussian smoothing, +-3 sigma; of means around an epoch (default: 4 %% of the run)")
     add("-q", "--quiet", action="store_true", help="print nothing but warnings, and what torchvision says of the files")
-    add("--depth", type=number(int, TUTORIAL_DEPTH, 1000), default=TUTORIAL_DEPTH, metavar="N",
+    add("--depth", type=number(int, TUTORIAL_DEPTH, 1000), default=DEFAULTS["depth"], metavar="N",
         help="weight layers; more than the tutorial's %(default)s add Linear(84, 84) (default: %(default)s)")
-    add("--activation", choices=ACTIVATIONS, default="relu",
+    add("--activation", choices=ACTIVATIONS, default=DEFAULTS["activation"],
         help="behind all weight layers but the last (default: %(default)s)")
     add("--initialization-only", action="store_true",
         help="train a third time, with the preconditioned training's initialization and plain gradients")
@@ -43,15 +53,16 @@ def parse_options() -> argparse.Namespace:
         help="and of the others (default: %(default)s)")
     add("--seed", type=SEED, default=0, metavar="N",
         help="of the parameters and the order of the images (default: %(default)s)")
-    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), default=TRAINING_IMAGES, metavar="N",
+    two_steps = 2 * MINIBATCH  # since one would draw no line
+    add("--images", type=number(int, two_steps, TRAINING_IMAGES), default=DEFAULTS["images"], metavar="N",
         help="train on the first N images only, for a quick look (default: %(default)s)")
     add("--dataset", choices=["auto", "cifar10", "synthetic"], default="auto",
         help="auto: CIFAR-10, or synthetic data if it cannot be had (default: %(default)s)")
-    add("--data-dir", default="data", metavar="DIR",
+    add("--data-dir", type=folder, default="data", metavar="DIR",
         help="where CIFAR-10 is, or is downloaded to (default: %(default)s)")
-    add("-o", "--output", default="loss.png", metavar="FILE",
+    add("-o", "--output", type=os.path.expanduser, default="loss.png", metavar="FILE",
         help="the figure, in the format that its ending says (default: %(default)s)")
-    add("--save", metavar="FOLDER", help="also save all losses and results there, a file for each training")
+    add("--save", type=folder, metavar="FOLDER", help="also save all losses and results there, a file for each training")
 
     options = parser.parse_args()
     steps = options.epochs * (options.images // MINIBATCH)

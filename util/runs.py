@@ -8,7 +8,11 @@ from typing import BinaryIO, Callable, NamedTuple
 
 import numpy as np
 
+from util.data import TRAINING_IMAGES
 from util.failure import Failure
+from util.network import TUTORIAL_DEPTH
+
+DEFAULTS = {"dataset": "cifar10", "images": TRAINING_IMAGES, "epochs": 2, "depth": TUTORIAL_DEPTH, "activation": "relu"}
 
 
 class Training(NamedTuple):
@@ -44,9 +48,16 @@ class Run(NamedTuple):
 
 
 def save_run(run: Run, folder: str) -> None:
-    """Write METHOD=RATE_seed_N.npz, an array for each setting and result, which `numpy.load` reads without pickle."""
-    name = f"{run.method}={run.learning_rate}_seed_{run.seed}.npz"
-    write_whole(os.path.join(folder, name), lambda file: np.savez(file, **run._asdict()))
+    """Write METHOD=RATE_seed_N.npz, an array for each setting and result, which `numpy.load` reads without pickle.
+
+    The name also tells each setting that is not among the `DEFAULTS`, as in METHOD=RATE_seed_N_depth_10.npz.
+    """
+    name = f"{run.method}={run.learning_rate}_seed_{run.seed}"
+    for setting, default in DEFAULTS.items():
+        value = getattr(run, setting)
+        if value != default:
+            name += f"_{setting}_{value}"
+    write_whole(os.path.join(folder, f"{name}.npz"), lambda file: np.savez(file, **run._asdict()))
 
 
 def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
