@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.ndimage import gaussian_filter1d
 
 from util.curves import final_loss, loss_around, overtaking_epoch, smooth
 
@@ -28,7 +27,10 @@ def overtaking(difference):
 @pytest.mark.parametrize("width", [1, 2, 3, 120, 121, 2000, 9999])
 def test_smoothing_is_a_gaussian_of_three_sigma_to_either_side(width):
     """Also over more steps than there are."""
-    expected = gaussian_filter1d(noise(0), width / 6, mode="reflect", truncate=width // 2 / (width / 6))
+    radius = width // 2
+    weights = np.exp(-np.square(np.arange(-radius, radius + 1) / (width / 6)) / 2)
+    mirrored = np.pad(noise(0), radius, mode="symmetric")
+    expected = np.convolve(mirrored, weights / weights.sum(), mode="valid")
     np.testing.assert_allclose(smooth(noise(0), width), expected, rtol=1e-10, atol=1e-12)
 
 

@@ -170,6 +170,21 @@ def test_training_ends_at_the_first_loss_that_is_not_finite(explode, last):
     assert losses[33] == pytest.approx(last, nan_ok=True)
 
 
+def test_dropout_is_of_the_training_only():
+    """Whatever the network's mode was before."""
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3072, 10))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    losses = []
+    for mode in True, False:
+        net.train(mode)
+        assert evaluate(net, IMAGES) == evaluate(net, IMAGES)
+        assert net.training == mode
+        torch.manual_seed(7)
+        losses.append(train(net, IMAGES, optimizer, epochs=1, seed=7, report=lambda line: None))
+        assert net.training
+    assert np.array_equal(*losses)
+
+
 def test_evaluation_is_the_mean_over_all_images():
     net, images = Net(), random_images(600)
     logits = net(scale(images.pixels)).detach()

@@ -4,16 +4,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.signal import fftconvolve
-from scipy.signal.windows import gaussian
+from scipy.ndimage import gaussian_filter1d
 
 
 def smooth(losses: np.ndarray, width: int) -> np.ndarray:
     """Average (steps,) losses with Gaussian weights, `width` steps being +-3 sigma; the run is mirrored at its ends."""
-    radius = width // 2
-    mirrored = np.pad(losses.astype(np.float64), radius, mode="symmetric")
-    kernel = gaussian(2 * radius + 1, std=width / 6)
-    return fftconvolve(mirrored, kernel / kernel.sum(), mode="valid")
+    return gaussian_filter1d(losses.astype(np.float64), sigma=width / 6, radius=width // 2, mode="reflect")
 
 
 def loss_around(losses: np.ndarray, step: float, width: int) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from util.data import Images
 from util.network import Net
-from util.training import FUSED, train
+from util.training import train
 
 
 def default_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
@@ -17,5 +17,5 @@ def default_train(net: Net, images: Images, learning_rate: float, epochs: int, s
 
     Takes a learning rate instead of an optimizer; else it takes and returns what `util.training.train` does.
     """
-    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
+    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, fused=True)
     return train(net, images, optimizer, epochs, seed, report)

@@ -10,12 +10,12 @@ from util.data import Images
 from util.network import Net
 from util.signal_propagation import predict
 from util.static_preconditioned_train import initialize
-from util.training import FUSED, train
+from util.training import train
 
 
 def initialization_only_train(net: Net, images: Images, learning_rate: float, epochs: int, seed: int,
                               report: Callable[[str], None] = print) -> np.ndarray:
     """Initialize a network as `static_preconditioned_train` does and train it; takes and returns what that does."""
     initialize(net, predict(net))
-    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, **FUSED)
+    optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.9, fused=True)
     return train(net, images, optimizer, epochs, seed, report)

@@ -13,7 +13,6 @@ from util.data import Images, minibatches, scale
 
 MINIBATCH = 4  # images, as in the tutorial
 REPORT_EVERY = 2000  # steps, counted from each epoch's start, as in the tutorial
-FUSED = {"fused": True} if torch.__version__ >= (2, 4) else {}  # for an optimizer: the same steps, faster
 
 
 def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epochs: int, seed: int,
@@ -31,6 +30,7 @@ def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epoc
     Returns:
         (steps,) float32, the loss in nats before each step. Training ends with the first loss that is not finite.
     """
+    net.train()
     order = torch.Generator().manual_seed(seed)
     report_every = min(REPORT_EVERY, len(images.labels) // MINIBATCH)
     losses: list[float] = []
@@ -50,8 +50,11 @@ def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epoc
 
 
 def evaluate(net: nn.Module, images: Images) -> tuple[float, float]:
-    """Return a network's mean cross-entropy (in nats) and its accuracy (from 0 to 1)."""
+    """Return a network's mean cross-entropy (in nats) and its accuracy (from 0 to 1), in evaluation mode."""
+    mode = net.training
+    net.eval()
     with torch.no_grad():
         logits = torch.cat([net(scale(pixels)) for pixels in images.pixels.split(500)])
+    net.train(mode)
     correct = logits.argmax(dim=1) == images.labels
     return cross_entropy(logits, images.labels).item(), correct.float().mean().item()
