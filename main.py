@@ -125,8 +125,9 @@ def results(run: Run, width: int, steps_per_epoch: int) -> list[str]:
     """Return the cells of a training's column, from the top."""
     early = loss_around(run.losses, 0.1 * steps_per_epoch, width)
     later = loss_around(run.losses, steps_per_epoch, width)
-    losses = [early, later, final_loss(run.losses), run.test_loss]
-    return [run.method, f"{run.learning_rate}", *(f"{loss:.3f}" for loss in losses), f"{run.test_accuracy:.1%}"]
+    losses = early, later, final_loss(run.losses), run.test_loss
+    rounded = [f"{loss:.3f}" for loss in losses]
+    return [run.method, f"{run.learning_rate}", *rounded, f"{run.test_accuracy:.1%}"]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def test_means():
     losses = np.arange(25, dtype=np.float32)
     assert final_loss(losses) == 23  # of the last three steps
     assert loss_around(losses, step=10.2, width=6) == np.mean([7, 8, 9, 10, 11, 12])
+    assert loss_around(losses, step=9.8, width=6) == np.mean([7, 8, 9, 10, 11, 12])
     assert loss_around(losses, step=1, width=6) == np.mean([0, 1, 2, 3])
     assert loss_around(losses, step=1, width=5) == np.mean([0, 1, 2, 3])
     assert loss_around(losses, step=25, width=6) == np.mean([22, 23, 24])

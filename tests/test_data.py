@@ -1,12 +1,9 @@
 """Scaling, minibatches, the synthetic images, and every way in which CIFAR-10 may or may not be there."""
-import hashlib
 import os
-import pickle
 import shutil
 import signal
 import socket
 import socketserver
-import tarfile
 import threading
 
 import numpy as np
@@ -15,46 +12,29 @@ import torch
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
+from tests.helpers import BATCHES, cifar10_images, write_cifar10
 from util import data
 from util.data import Images, load, minibatches, scale, synthetic_images
 from util.failure import Failure
 
 # torchvision does not say yet how Python shall filter what it extracts
 pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")
-RNG = np.random.default_rng(0)
-BATCHES = [{"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": RNG.integers(10, size=4).tolist()}
-           for _ in CIFAR10.train_list + CIFAR10.test_list]
 OK = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n"
 MODES = pytest.mark.parametrize("dataset", ["auto", "cifar10"])
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A tiny data set in the official layout, as an archive and extracted, whose checksums torchvision now expects.
-
-    No server has it: the address leads to a closed port of this machine. Synthetic images are a quick stand-in.
-    """
+    """A folder with a tiny CIFAR-10. Synthetic images are a quick stand-in, and the caller has a timeout of its own."""
     folder = tmp_path / "data"
-    batches = folder / CIFAR10.base_folder
-    batches.mkdir(parents=True)
-
-    def write(name, content):
-        (batches / name).write_bytes(pickle.dumps(content))
-        return [name, hashlib.md5(pickle.dumps(content)).hexdigest()]
-
-    official = [write(name, batch) for (name, _), batch in zip(CIFAR10.train_list + CIFAR10.test_list, BATCHES)]
-    monkeypatch.setattr(CIFAR10, "train_list", official[:5])
-    monkeypatch.setattr(CIFAR10, "test_list", official[5:])
-    monkeypatch.setitem(CIFAR10.meta, "md5", write("batches.meta", {"label_names": list("0123456789")})[1])
-    archive = folder / CIFAR10.filename
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(batches, CIFAR10.base_folder)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:1/")
-    monkeypatch.setattr(data, "synthetic_images", lambda train, count: random_images(count))
+    write_cifar10(folder, monkeypatch)
+    monkeypatch.setattr(data, "synthetic_images", lambda train, count: numbered_images(count))
+    socket.setdefaulttimeout(77)
     previous = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in the program
     yield folder
-    assert (socket.getdefaulttimeout(), signal.signal(signal.SIGPIPE, previous)) == (None, signal.SIG_DFL)
+    found = socket.getdefaulttimeout(), signal.signal(signal.SIGPIPE, previous)
+    socket.setdefaulttimeout(None)
+    assert found == (77, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -82,7 +62,7 @@ def serve(monkeypatch):
         server.shutdown()
 
 
-def random_images(count):
+def numbered_images(count):
     rng = np.random.default_rng(1)
     return Images(torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)), torch.arange(count))
 
@@ -90,10 +70,10 @@ def random_images(count):
 def assert_official(loaded, count=20):
     """Check that all is as in the official files, value for value."""
     assert loaded.name == "cifar10"
-    pixels = torch.from_numpy(np.concatenate([batch["data"] for batch in BATCHES]).reshape(-1, 3, 32, 32))
-    labels = torch.tensor([label for batch in BATCHES for label in batch["labels"]])
-    for images, part in (loaded.training, slice(count)), (loaded.test, slice(20, None)):
-        assert torch.equal(images.pixels, pixels[part]) and torch.equal(images.labels, labels[part])
+    training, test = cifar10_images(BATCHES[:5]), cifar10_images(BATCHES[5:])
+    assert torch.equal(loaded.training.pixels, training.pixels[:count])
+    assert torch.equal(loaded.training.labels, training.labels[:count])
+    assert torch.equal(loaded.test.pixels, test.pixels) and torch.equal(loaded.test.labels, test.labels)
 
 
 def test_all_pixel_values_are_scaled_as_in_the_tutorial():
@@ -104,7 +84,7 @@ def test_all_pixel_values_are_scaled_as_in_the_tutorial():
 
 def test_an_epoch_shows_each_image_once_with_its_label():
     """In another order each epoch; three images of 1003 are left over."""
-    images, generator, orders = random_images(1003), torch.Generator().manual_seed(0), []
+    images, generator, orders = numbered_images(1003), torch.Generator().manual_seed(0), []
     for _ in range(2):
         inputs, labels = zip(*minibatches(images, 4, generator))
         assert all(len(minibatch) == 4 for minibatch in labels)

@@ -9,17 +9,15 @@ import runpy
 import signal
 import subprocess
 import sys
-import tempfile
-from multiprocessing import connection
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.image import imread
 
 import main
-from tests.test_training import METHODS
+from tests.helpers import BATCHES, cifar10_images, trained, write_cifar10
 from util import data, training
 from util.data import synthetic_images
 from util.failure import plain_endings
@@ -37,14 +35,6 @@ SETTINGS = "dataset_synthetic_images_400_epochs_1"  # in the names of what is sa
 LONG = ("--dataset", "synthetic", "--images", "400", "-e", "100")  # until it is ended
 
 
-def train(method, images, epochs, seed, learning_rate=0.001, depth=5):
-    """Train a network as the demo does; return it and its losses."""
-    torch.manual_seed(seed)
-    net = Net(depth)
-    losses = METHODS[method](net, images, learning_rate, epochs, seed, report=lambda line: None)
-    return net, losses
-
-
 def test_preconditioned_training_is_ahead():
     """The demo's claim, where few steps show it: while 40 images are learnt by heart.
 
@@ -54,15 +44,15 @@ def test_preconditioned_training_is_ahead():
     images = synthetic_images(True, 40)
     leads = []
     for seed in 0, 1:
-        _, default = train("default", images, 20, seed)
-        _, preconditioned = train("preconditioned", images, 20, seed)
+        _, default = trained("default", images, 20, seed)
+        _, preconditioned = trained("preconditioned", images, 20, seed)
         leads.append(np.mean(default - preconditioned))
     assert np.mean(leads) > 1.05
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process(tmp_path_factory):
-    """A run as a user starts it, on one core and in unpleasant surroundings; it goes on while other tests run."""
+@pytest.fixture(scope="module")
+def as_a_user(tmp_path_factory):
+    """The folder and the output of a run as a user starts it, on one core and in unpleasant surroundings."""
     def use_one_core():
         if sys.platform == "linux":
             os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
@@ -71,32 +61,26 @@ def process(tmp_path_factory):
     (folder / "settings").write_text("text.usetex: True\nfigure.dpi: 50\nfont.size: 30\nsavefig.dpi: 30\n")
     surroundings = {"MATPLOTLIBRC": str(folder / "settings"), "PYTHONIOENCODING": "ascii",
                     "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONUNBUFFERED": ""}
-    with subprocess.Popen([sys.executable, PROGRAM, *SHORT, "--save", "runs"], cwd=folder, start_new_session=True,
-                          env={**os.environ, **surroundings}, preexec_fn=use_one_core, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.folder = folder
-        yield process
-        process.kill()
+    ended = subprocess.run([sys.executable, PROGRAM, *SHORT, "--save", "runs"], cwd=folder, preexec_fn=use_one_core,
+                           env={**os.environ, **surroundings}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return folder, ended.stdout
 
 
 @pytest.fixture(scope="module")
-def output(process):
-    output, errors = process.communicate()
-    assert (process.returncode, errors) == (0, "")
-    return output
+def saved(as_a_user):
+    """What that run saved, by method."""
+    folder, _ = as_a_user
+    return {method: np.load(folder / "runs" / f"{method}=0.001_seed_0_{SETTINGS}.npz") for method in TWO}
 
 
-@pytest.fixture(scope="module")
-def saved(process, output):
-    return {method: np.load(process.folder / "runs" / f"{method}=0.001_seed_0_{SETTINGS}.npz") for method in TWO}
-
-
-def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, output):
-    runs = [path.name for path in (process.folder / "runs").iterdir()]
+def test_run_writes_its_files_and_prints_what_the_theory_says(as_a_user):
+    folder, output = as_a_user
+    runs = [path.name for path in (folder / "runs").iterdir()]
     assert sorted(runs) == [f"{method}=0.001_seed_0_{SETTINGS}.npz" for method in TWO]
-    others = [path.name for path in process.folder.iterdir()]
+    others = [path.name for path in folder.iterdir()]
     assert sorted(others) == ["loss.png", "runs", "settings"]
-    assert imread(process.folder / "loss.png").shape == (600, 960, 4)
+    assert imread(folder / "loss.png").shape == (600, 960, 4)
     assert ("the preconditioned training's initialization (depth 5, relu), on standard normal input; "
             "factor = 1 / gradient std\n") in output
     assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
@@ -105,135 +89,56 @@ def test_run_writes_its_files_and_prints_what_the_theory_says(process, saved, ou
 
 
 @pytest.mark.parametrize("method", TWO)
-def test_printed_progress_and_saved_losses_are_those_of_the_training(output, saved, method):
+def test_printed_progress_and_saved_losses_are_those_of_the_training(as_a_user, saved, method):
     """The losses bit by bit, whatever else a run does."""
-    _, losses = train(method, synthetic_images(True, 400), epochs=1, seed=0)
+    _, output = as_a_user
+    _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0)
     assert np.array_equal(saved[method]["losses"], losses)
     progress = re.findall(rf"^{method} +\[1, +(\d+)\] loss: (\d\.\d\d\d)$", output, re.M)
     assert progress == [("100", f"{losses.mean():.3f}")]
 
 
-def call_main():
-    with plain_endings("main.py"):
-        main.main()
-
-
-class Copy(contextlib.AbstractContextManager):
-    """A copy of this process, which spares the program its imports, as the leader of a process group."""
-
-    def __init__(self, *arguments, function=call_main):
-        self.alive, held_by_all = multiprocessing.Pipe(duplex=False)
-        output, end = os.pipe()
-        self.stdout = open(output)
-        self.stderr = tempfile.TemporaryFile("w+")
-        fork = multiprocessing.get_context("fork")
-        self.process = fork.Process(target=self._run, args=(arguments, function, end))
-        self.process.start()
-        os.close(end)
-        held_by_all.close()
-
-    def _run(self, arguments, function, end):
-        os.setpgid(0, 0)
-        self.stdout.close()
-        os.dup2(end, 1)
-        os.dup2(self.stderr.fileno(), 2)
-        sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", closefd=False)
-        sys.argv = ["main.py", *arguments]
-        function()
-
-    def wait_for(self, pattern):
-        """Read the output up to a line that matches, and return the match."""
-        for line in self.stdout:
-            match = re.search(pattern, line)
-            if match:
-                return match
-        raise AssertionError(f"no line matches {pattern}")
-
-    def end(self, seconds=120):
-        """Wait until it and all that it started have ended; return exit code, rest of the output, error output."""
-        assert connection.wait([self.alive], seconds), "some process goes on"
-        self.process.join()
-        output = "" if self.stdout.closed else self.stdout.read()
-        self.stderr.seek(0)
-        return self.process.exitcode, output, self.stderr.read()
-
-    def __exit__(self, *_):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.join()
-        self.stdout.close()
-        self.stderr.close()
-
-
 @pytest.fixture(scope="module", autouse=True)
-def quick_start():
-    """Images are made once, only a few test the networks, and progress is soon printed."""
+def quick():
+    """What follows runs in this process: images are made once, only a few test the networks, progress is soon printed.
+
+    The function that draws keeps the arguments of its calls.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "REPORT_EVERY", 10)
         patch.setattr(data, "TEST_IMAGES", 100)
         patch.setattr(data, "synthetic_images", functools.lru_cache(None)(synthetic_images))
-        data.load("synthetic", folder="", count=400)
+        patch.setattr(main, "draw", Mock(wraps=main.draw))
         yield
 
 
-def test_activation_is_that_of_all_networks_and_told(tmp_path, monkeypatch, capsys):
-    made = []
-
-    def net(*arguments):
-        made.append(arguments)
-        return Net()
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "Net", net)
-    monkeypatch.setattr(main, "run_parallel", lambda function, tasks, processes: ((task, function(task)) for task in tasks))
-    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT, "--activation", "tanh", "--save", "."])
-    main.main()
-    assert made == 3 * [(5, "tanh")]
-    lines = capsys.readouterr().out.splitlines()
-    assert "(depth 5, tanh)" in lines[0] and "synthetic data, not CIFAR-10, seed 0, tanh" in lines
-    for saved in tmp_path.glob("*.npz"):
-        assert np.load(saved)["activation"] == "tanh"
-
-
-def watch_draw(patch):
-    """Return a list to which `main.draw` adds the arguments of its calls."""
-    draw = main.draw
-    given = []
-
-    def watched(*arguments):
-        given.append(arguments)
-        return draw(*arguments)
-
-    patch.setattr(main, "draw", watched)
-    return given
+def run_main(*arguments):
+    """Run the program in this process; only its trainings have processes of their own."""
+    with pytest.MonkeyPatch.context() as patch, plain_endings("main.py"):
+        patch.setattr(sys, "argv", ["main.py", *arguments])
+        main.main()
 
 
 @pytest.fixture(scope="module")
-def overtaken(quick_start, tmp_path_factory):
+def overtaken(quick, tmp_path_factory):
     """A run whose every option is another than the default, and in which each training has losses of its own.
 
-    Returned are the arguments of `draw`, the files of the folder, and the lines that were printed.
+    Returned are the arguments of `draw`, the folder, and the lines that were printed.
     """
     folder = tmp_path_factory.mktemp("overtaken")
-    arguments = ["--dataset", "synthetic", "--images", "43", "-e", "60", "--seed", "3", "--depth", "6", "-s", "30",
-                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--initialization-only", "--save", "runs", "-o", "figure.pdf"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.chdir(folder)
-        given = watch_draw(patch)
-        patch.setattr(sys, "argv", ["main.py", *arguments])
-        main.main()
-    (drawn,) = given
-    return drawn, folder, output.getvalue().splitlines()
+        run_main("--dataset", "synthetic", "--images", "43", "-e", "60", "--seed", "3", "--depth", "6", "-s", "30",
+                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--initialization-only",
+                 "--save", "runs", "-o", "figure.pdf")
+    return main.draw.call_args.args, folder, output.getvalue().splitlines()
 
 
 @pytest.fixture(scope="module")
 def expected():
     """The networks, and losses over 600 steps, of the same trainings without the demo."""
-    images = synthetic_images(True, 43)
-    return {"default": train("default", images, 60, 3, 0.005000001, depth=6),
-            "preconditioned": train("preconditioned", images, 60, 3, 0.0001, depth=6),
-            "initialization-only": train("initialization-only", images, 60, 3, 0.0001, depth=6)}
+    rates = {"default": 0.005000001, "preconditioned": 0.0001, "initialization-only": 0.0001}
+    return {method: trained(method, synthetic_images(True, 43), 60, 3, rate, depth=6) for method, rate in rates.items()}
 
 
 def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
@@ -308,31 +213,42 @@ def test_layers_are_those_of_the_network_that_is_trained(overtaken):
         assert line.split()[1:] == [f"{number:.4f}" for number in (*stds, *factors)]
 
 
-@pytest.mark.parametrize("epochs, width", [("1", 1), ("25", 9)])
-def test_smoothing_is_over_four_percent_of_the_run(tmp_path, monkeypatch, epochs, width):
-    """Of 9 or 225 steps."""
+def test_smoothing_is_over_four_percent_of_the_run(tmp_path, monkeypatch):
+    """Of 225 steps."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["main.py", "--dataset", "synthetic", "--images", "36", "-e", epochs, "-q"])
-    given = watch_draw(monkeypatch)
-    main.main()
-    ((_, _, drawn_width, *_),) = given
-    assert drawn_width == width
+    run_main("--dataset", "synthetic", "--images", "36", "-e", "25", "-q")
+    _, _, width, *_ = main.draw.call_args.args
+    assert width == 9
 
 
-def test_the_shortest_run_is_not_overtaken(tmp_path, monkeypatch, capsys):
-    """Nine steps of one epoch, whose 4 % are less than one; and of real images, the title would say so."""
+def test_activation_is_that_of_all_networks(tmp_path, monkeypatch, capsys):
+    def net(depth, activation):
+        assert (depth, activation) == (5, "tanh")
+        return Net()
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["main.py", "--dataset", "cifar10", "--images", "36", "-e", "1"])
-    images = data.load("synthetic", folder="", count=36)
-    monkeypatch.setattr(main, "load", lambda *arguments: images._replace(name="cifar10"))
-    given = watch_draw(monkeypatch)
-    main.main()
-    ((_, title, width, steps_per_epoch, overtakings),) = given
-    assert (title, width, steps_per_epoch) == ("CIFAR-10, seed 0", 1, 9)
-    assert list(overtakings.values()) == [None]
+    monkeypatch.setattr(main, "Net", net)
+    run_main(*SHORT, "--activation", "tanh", "--save", ".")
+    lines = capsys.readouterr().out.splitlines()
+    assert "(depth 5, tanh)" in lines[0] and "synthetic data, not CIFAR-10, seed 0, tanh" in lines
+    for method in TWO:
+        assert np.load(f"{method}=0.001_seed_0_{SETTINGS}_activation_tanh.npz")["activation"] == "tanh"
+
+
+def test_data_set_is_named_that_was_found(tmp_path, monkeypatch, capsys):
+    """Nothing else is said of it on the command line; a tiny CIFAR-10 is in the folder. Five steps are the shortest."""
+    monkeypatch.chdir(tmp_path)
+    write_cifar10(tmp_path / "data", monkeypatch)
+    run_main("--images", "20", "-e", "1", "--save", ".")
+    _, title, width, steps_per_epoch, overtakings = main.draw.call_args.args
+    assert (title, width, steps_per_epoch, list(overtakings.values())) == ("CIFAR-10, seed 0", 1, 5, [None])
     lines = capsys.readouterr().out.splitlines()
     assert "CIFAR-10, seed 0" in lines
     assert lines[-2:] == ["the default training does not overtake the preconditioned one", "wrote loss.png"]
+    for method in TWO:
+        saved = np.load(f"{method}=0.001_seed_0_images_20_epochs_1.npz")
+        _, losses = trained(method, cifar10_images(BATCHES[:5]), epochs=1, seed=0)
+        assert saved["dataset"] == "cifar10" and np.array_equal(saved["losses"], losses)
 
 
 @pytest.fixture
@@ -345,18 +261,47 @@ def old_figure(tmp_path, monkeypatch):
     assert (tmp_path / "loss.png").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("number, send, times", [
-    (signal.SIGINT, os.killpg, 1), (signal.SIGINT, os.killpg, 2), (signal.SIGINT, os.killpg, 20),
-    (signal.SIGTERM, os.kill, 1), (signal.SIGKILL, os.kill, 1)])
-def test_signal_ends_all_at_once(old_figure, number, send, times):
-    """Ctrl-C goes to all of the group, the others to the main process only."""
-    with Copy(*LONG) as program:
+@contextlib.contextmanager
+def started():
+    """Start the long run in a fork of this process, which spares it the imports, as the leader of a process group.
+
+    Yields the process, and its output as a file, which ends when the last process that may write to it has ended.
+    """
+    def run(output, end):
+        os.setpgid(0, 0)
+        os.close(output)
+        os.dup2(end, 1)
+        sys.stdout = open(1, "w")
+        run_main(*LONG)
+
+    output, end = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=run, args=(output, end))
+    process.start()
+    os.close(end)
+    with open(output) as lines:
+        yield process, lines
+    process.join()
+
+
+@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_signal_ends_all_at_once(old_figure, capfd, number, send):
+    """Ctrl-C goes to all of the group, the other to the main process only."""
+    with started() as (process, lines):
         for method in TWO:
-            program.wait_for(rf"{method} .*\] loss:")
-        for _ in range(times):
-            send(program.process.pid, number)
-        code, _, errors = program.end(seconds=2)
-    assert (code, errors) == (-number, "")
+            assert any(line.startswith(method) for line in lines)
+        send(process.pid, number)
+        rest = lines.read()
+    assert process.exitcode == -number
+    assert capfd.readouterr().err == ""
+    assert "[100," not in rest  # the last epoch
+
+
+def test_output_that_nobody_reads_any_more_ends_the_run_silently(old_figure, capfd):
+    """As in `main.py | head -n 1`."""
+    with started() as (process, lines):
+        lines.readline()
+    assert process.exitcode == -signal.SIGPIPE
+    assert capfd.readouterr().err == ""
 
 
 def test_interrupted_imports_end_silently(tmp_path):
@@ -368,67 +313,56 @@ def test_interrupted_imports_end_silently(tmp_path):
 
 
 @pytest.mark.parametrize("killed", TWO)
-def test_killed_worker_ends_the_run(old_figure, monkeypatch, killed):
+def test_killed_worker_ends_the_run(old_figure, monkeypatch, capfd, killed):
     def perform(data, options, training):
         if training.method == killed:
             os.kill(os.getpid(), signal.SIGKILL)
         signal.pause()
 
     monkeypatch.setattr(main, "perform", perform)
-    with Copy(*LONG, "-q") as program:
-        code, output, errors = program.end()
-    assert (code, output) == (1, "")
-    assert errors == f"main.py: error: the process for {killed}, learning rate 0.001 ended with exit code -9\n"
-
-
-def test_output_that_nobody_reads_any_more_ends_the_run_silently(old_figure):
-    """As in `main.py | head -n 1`."""
-    with Copy(*LONG) as program:
-        program.wait_for("^layer")
-        program.stdout.close()
-        code, _, errors = program.end()
-    assert (code, errors) == (-signal.SIGPIPE, "")
+    message = rf"^main\.py: error: the process for {killed}, learning rate 0\.001 ended with exit code -9\Z"
+    with pytest.raises(SystemExit, match=message):
+        run_main(*LONG, "-q")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("method", TWO)
-def test_training_that_diverges_ends_the_run(old_figure, method):
-    with Copy(*SHORT, f"--{method}-lr", "1e10", "-q") as program:
-        code, output, errors = program.end()
-    assert (code, output) == (1, "")
-    assert re.fullmatch(rf"main\.py: error: the {method} training diverged at step \d+; "
-                        r"a lower learning rate may help\n", errors)
+def test_training_that_diverges_ends_the_run(old_figure, capfd, method):
+    _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0, learning_rate=1e10)
+    message = rf"^main\.py: error: the {method} training diverged at step {len(losses)}; a lower learning rate may help\Z"
+    with pytest.raises(SystemExit, match=message):
+        run_main(*SHORT, f"--{method}-lr", "1e10", "-q")
+    assert capfd.readouterr() == ("", "")
 
 
-def test_quiet_run_in_other_surroundings_is_the_same(process, saved, tmp_path, monkeypatch):
+def test_quiet_run_in_other_surroundings_is_the_same(as_a_user, saved, tmp_path, monkeypatch, capfd):
+    folder, _ = as_a_user
     monkeypatch.chdir(tmp_path)
-    with Copy(*SHORT, "--save", ".", "-q") as program:
-        assert program.end() == (0, "", "")
+    run_main(*SHORT, "--save", ".", "-q")
+    assert capfd.readouterr() == ("", "")
     for method in TWO:
         assert np.array_equal(np.load(f"{method}=0.001_seed_0_{SETTINGS}.npz")["losses"], saved[method]["losses"])
-    assert Path("loss.png").read_bytes() == (process.folder / "loss.png").read_bytes()
+    assert Path("loss.png").read_bytes() == (folder / "loss.png").read_bytes()
 
 
-def test_notebook_goes_on_after_the_run(tmp_path, monkeypatch):
+def test_notebook_goes_on_after_the_run(tmp_path, monkeypatch, capfd):
+    """With its own handlers of signals."""
     def handlers():
         return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGPIPE)
 
-    def run_and_go_on():
-        before = handlers()
-        runpy.run_path(PROGRAM, run_name="__main__")
-        assert handlers() == before
-
+    before = handlers()
     monkeypatch.chdir(tmp_path)
-    with Copy(*SHORT, function=run_and_go_on) as program:
-        code, output, errors = program.end()
-    assert (code, errors) == (0, "")
-    assert output.endswith("wrote loss.png\n")
+    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT])
+    runpy.run_path(PROGRAM, run_name="__main__")
+    assert handlers() == before
+    output, errors = capfd.readouterr()
+    assert output.endswith("wrote loss.png\n") and errors == ""
 
 
 def test_a_smoothing_wider_than_the_run_is_refused_before_any_work(old_figure, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT, "-s", "101"])
     monkeypatch.setattr(main, "load", None)
     with pytest.raises(SystemExit, match="^2$"):
-        call_main()
+        run_main(*SHORT, "-s", "101")
     assert capsys.readouterr().err.splitlines()[-1].startswith("main.py: error: argument -s/--smoothing: 101 ")
 
 
@@ -440,8 +374,7 @@ def test_impossible_outputs_are_refused_before_any_work(tmp_path, monkeypatch, o
     Path("file.png").touch()
     Path("folder.png").mkdir()
     os.mkfifo("fifo.png")
-    monkeypatch.setattr(sys, "argv", ["main.py", *SHORT, option, path])
     monkeypatch.setattr(main, "load", None)
     with pytest.raises(SystemExit, match=rf"^main\.py: error: .*{path.split('/')[0]}.*\Z"):  # which Python prints
-        call_main()
+        run_main(*SHORT, option, path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo.png", "file.png", "folder.png"]

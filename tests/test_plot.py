@@ -23,9 +23,8 @@ def test_figure_shows_smoothed_curves_over_epochs():
         assert line.get_label() == label
         np.testing.assert_array_equal(line.get_xdata(), np.arange(300) / 100)
         np.testing.assert_allclose(line.get_ydata(), smooth(losses, 31))
-    default, preconditioned = axes.lines
-    assert default.get_color() != preconditioned.get_color()
-    assert default.get_linestyle() != preconditioned.get_linestyle()
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert looks == {"default, 0.001": ("#0072B2", "-"), "preconditioned, 0.001": ("#D55E00", "--")}
     assert (axes.get_title(), axes.get_xlabel()) == ("data set, seed", "epoch")
     assert "loss" in axes.get_ylabel() and "31 steps" in axes.get_ylabel()
 

@@ -79,6 +79,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert names(tmp_path) == [path.name]
 
 
+def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch):
+    written = set()
+    for process in 1, 2:
+        monkeypatch.setattr(os, "getpid", lambda: process)
+        write_whole(str(tmp_path / "file"), lambda file: written.add(file.name))
+    assert len(written) == 2
+
+
 @pytest.mark.parametrize("path, write, problem", [
     ("missing/file", print, "No such file or directory"), ("file", fail, "Device or resource busy")])
 def test_failure_leaves_nothing(tmp_path, path, write, problem):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from tests.test_training import IMAGES, METHODS as DEMO, random_images, run
+from tests.helpers import IMAGES, METHODS as DEMO, random_images, trained
 from util import data
 from util.data import DataSet, minibatches, scale
 from util.failure import Failure
@@ -116,7 +116,7 @@ def test_a_deeper_network_is_trained():
 def test_a_training_of_the_study_is_that_of_the_demo(method):
     """Whatever is measured before and after it; growth is last over first."""
     result = command.perform(DATA, Trial(method, 0.001, False, 5, 7, "synthetic", 122, 2))
-    net, losses = run(DEMO[method])
+    net, losses = trained(method)
     assert (result.test_loss, result.test_accuracy) == evaluate(net, DATA.test)
     assert result.losses == reduce_losses(losses, 60)
     first, last = (methods.measure(each, IMAGES, 7) for each in (network(method)[0], net))

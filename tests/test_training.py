@@ -7,34 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers import IMAGES, METHODS, random_images, trained
 from util import training
-from util.data import Images, scale
-from util.default_train import default_train
-from util.initialization_only_train import initialization_only_train
+from util.data import scale
 from util.network import Net
 from util.signal_propagation import predict
-from util.static_preconditioned_train import initialize, preconditioner, static_preconditioned_train
+from util.static_preconditioned_train import initialize, preconditioner
 from util.training import evaluate, train
-
-METHODS = {"default": default_train, "preconditioned": static_preconditioned_train,
-           "initialization-only": initialization_only_train}
-
-
-def random_images(count):
-    generator = torch.Generator().manual_seed(1)
-    return Images(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
-                  torch.randint(10, (count,), generator=generator))
-
-
-IMAGES = random_images(122)  # 30 steps an epoch, and two images that are left over
-
-
-def run(method, images=IMAGES, epochs=2, report=lambda line: None):
-    """Train the network by a method; return it and its losses."""
-    torch.manual_seed(7)
-    net = Net()
-    return net, method(net, images, 0.001, epochs, 7, report=report)
-
 
 def plain_minibatches(order):
     """An epoch of IMAGES in minibatches of 4, written out."""
@@ -81,9 +60,9 @@ def test_training_equals_a_plain_loop_and_its_repetition_bit_for_bit(method):
     if method == "preconditioned":
         factors = preconditioner(net, statistics)
     expected = plain_loop(net, factors_at=lambda step: factors)
-    trained = run(METHODS[method])
-    assert_equal_trainings(trained, expected, rtol=1e-4, atol=1e-6)
-    assert_equal_trainings(trained, run(METHODS[method]), rtol=0)
+    once = trained(method)
+    assert_equal_trainings(once, expected, rtol=1e-4, atol=1e-6)
+    assert_equal_trainings(once, trained(method), rtol=0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -129,7 +108,7 @@ def test_progress_is_of_an_epoch(monkeypatch, limit, ends):
     """As in the tutorial; a smaller epoch has a line at its end."""
     monkeypatch.setattr(training, "REPORT_EVERY", limit)
     lines = []
-    _, losses = run(default_train, report=lines.append)
+    _, losses = trained("default", report=lines.append)
     every = ends[0]
     expected = []
     for epoch, of_epoch in enumerate(np.split(losses, 2), start=1):

@@ -1,0 +1,65 @@
+"""What several test files use."""
+import hashlib
+import pickle
+import tarfile
+
+import numpy as np
+import torch
+from torchvision.datasets import CIFAR10
+
+from util.data import Images
+from util.default_train import default_train
+from util.initialization_only_train import initialization_only_train
+from util.network import Net
+from util.static_preconditioned_train import static_preconditioned_train
+
+METHODS = {"default": default_train, "preconditioned": static_preconditioned_train,
+           "initialization-only": initialization_only_train}
+RNG = np.random.default_rng(0)
+BATCHES = [{"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": RNG.integers(10, size=4).tolist()}
+           for _ in range(6)]  # of a tiny CIFAR-10; the last one is for testing
+
+
+def random_images(count):
+    generator = torch.Generator().manual_seed(1)
+    return Images(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
+                  torch.randint(10, (count,), generator=generator))
+
+
+IMAGES = random_images(122)  # 30 steps an epoch, and two images that are left over
+
+
+def trained(method, images=IMAGES, epochs=2, seed=7, learning_rate=0.001, depth=5, report=lambda line: None):
+    """Train a network as the demo does; return it and its losses."""
+    torch.manual_seed(seed)
+    net = Net(depth)
+    return net, METHODS[method](net, images, learning_rate, epochs, seed, report)
+
+
+def write_cifar10(folder, patch):
+    """Write BATCHES as torchvision's CIFAR-10, an archive and extracted, and let it expect their checksums.
+
+    No server has them: the address leads to a closed port of this machine.
+    """
+    batches = folder / CIFAR10.base_folder
+    batches.mkdir(parents=True)
+
+    def write(name, content):
+        (batches / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5(pickle.dumps(content)).hexdigest()]
+
+    official = [write(name, batch) for (name, _), batch in zip(CIFAR10.train_list + CIFAR10.test_list, BATCHES)]
+    patch.setattr(CIFAR10, "train_list", official[:5])
+    patch.setattr(CIFAR10, "test_list", official[5:])
+    patch.setitem(CIFAR10.meta, "md5", write("batches.meta", {"label_names": list("0123456789")})[1])
+    archive = folder / CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(batches, CIFAR10.base_folder)
+    patch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    patch.setattr(CIFAR10, "url", "http://127.0.0.1:1/")
+
+
+def cifar10_images(batches):
+    """Return the images of some of BATCHES, value for value."""
+    pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    return Images(torch.from_numpy(pixels), torch.tensor([label for batch in batches for label in batch["labels"]]))
