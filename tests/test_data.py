@@ -158,7 +158,7 @@ def test_without_a_server_synthetic_data_take_their_place_or_not(folder, capsys,
     (b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n", "Not Found"), (b"", "closed connection"),
     (b"not HTTP", "not HTTP"), (None, "timed out")])
 def test_a_server_without_the_archive_counts_as_none(folder, serve, monkeypatch, capsys, answer, problem):
-    monkeypatch.setattr(data, "TIMEOUT", 0.2)
+    monkeypatch.setattr(data, "TIMEOUT", data.TIMEOUT / 25)  # 0.2 s, where the server would give up after 5
     serve(answer)
     shutil.rmtree(folder)
     assert load("auto", str(folder), 20).name == "synthetic"

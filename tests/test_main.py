@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
 import main
@@ -326,6 +327,20 @@ def test_killed_worker_ends_the_run(old_figure, monkeypatch, capfd, killed):
     assert capfd.readouterr() == ("", "")
 
 
+def test_progress_is_printed_at_once(old_figure, monkeypatch, tmp_path_factory):
+    """So that it is seen even if the worker is killed right after."""
+    def report_and_die(net, images, learning_rate, epochs, seed, report):
+        report("[1, 10] loss: 2.303")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(main, "default_train", report_and_die)
+    monkeypatch.setattr(main, "static_preconditioned_train", report_and_die)
+    path = tmp_path_factory.mktemp("output") / "output"
+    with open(path, "w") as output, contextlib.redirect_stdout(output), pytest.raises(SystemExit, match="exit code -9"):
+        run_main(*LONG)
+    assert "[1, 10] loss: 2.303\n" in path.read_text()
+
+
 @pytest.mark.parametrize("method", TWO)
 def test_training_that_diverges_ends_the_run(old_figure, capfd, method):
     _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0, learning_rate=1e10)
@@ -336,9 +351,12 @@ def test_training_that_diverges_ends_the_run(old_figure, capfd, method):
 
 
 def test_quiet_run_in_other_surroundings_is_the_same(as_a_user, saved, tmp_path, monkeypatch, capfd):
+    """With more threads, of which a forked process could use none."""
     folder, _ = as_a_user
     monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(2)
     run_main(*SHORT, "--save", ".", "-q")
+    assert torch.get_num_threads() == 1
     assert capfd.readouterr() == ("", "")
     for method in TWO:
         assert np.array_equal(np.load(f"{method}=0.001_seed_0_{SETTINGS}.npz")["losses"], saved[method]["losses"])

@@ -46,6 +46,22 @@ def test_results_come_as_tasks_end_and_no_more_work_than_asked_for():
     results.close()
 
 
+def end_with_work_under_way():
+    results.append(parallel.run_parallel(work_wait_or_fail, ["wait", 4], processes=2))
+    next(results[0])
+
+
+results = []  # which live as long as their process
+
+
+def test_a_process_does_not_wait_for_workers_at_its_end():
+    """As when a training diverges. They would go on for 40 seconds."""
+    process = multiprocessing.get_context("fork").Process(target=end_with_work_under_way)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+
+
 def test_failing_task_ends_all(capfd):
     with pytest.raises(Failure, match="^the process for 0 ended with exit code 1$"):
         list(parallel.run_parallel(work_wait_or_fail, ["wait", 1, 0, "wait"], processes=2))

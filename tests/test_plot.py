@@ -25,6 +25,7 @@ def test_figure_shows_smoothed_curves_over_epochs():
         np.testing.assert_allclose(line.get_ydata(), smooth(losses, 31))
     looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.lines}
     assert looks == {"default, 0.001": ("#0072B2", "-"), "preconditioned, 0.001": ("#D55E00", "--")}
+    assert axes.get_xlim()[0] == 0
     assert (axes.get_title(), axes.get_xlabel()) == ("data set, seed", "epoch")
     assert "loss" in axes.get_ylabel() and "31 steps" in axes.get_ylabel()
 

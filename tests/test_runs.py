@@ -103,11 +103,14 @@ def test_a_link_leads_to_the_new_file(tmp_path, monkeypatch, exists, replaceable
     (tmp_path / "link").symlink_to("there/file")
     if exists:
         (tmp_path / "there" / "file").write_bytes(b"old content")
+        (tmp_path / "there" / "file").chmod(0o600)
     if not replaceable:
         monkeypatch.setattr(os, "rename", fail)
     write_whole(str(tmp_path / "link"), lambda file: file.write(b"new"))
     assert (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"new"
     assert names(tmp_path / "there") == ["file"]
+    if exists and not replaceable:  # then all but its content stays, and need not be the user's to change
+        assert (tmp_path / "there" / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_cannot_be_written_is_found_out_before(tmp_path, monkeypatch):
