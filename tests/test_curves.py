@@ -10,8 +10,8 @@ from util.curves import final_loss, loss_around, overtaking_epoch, smooth
 STEPS_PER_EPOCH = 1000
 STEPS = np.arange(2 * STEPS_PER_EPOCH)
 BEFORE_700 = np.where(STEPS < 700, -0.3, 0.3)  # how much worse the other training is: ahead until step 700
-# By chance, the gain at the end exceeds its threshold with this probability: a random walk, split at its minimum, is two
-# meanders (Denisov, 1984), and such is the tail of a Brownian meander's end (Durrett, Iglehart and Miller, 1977).
+# By chance, the gain at the end exceeds its threshold with this probability: a random walk, split at its minimum, is
+# two meanders (Denisov, 1984), and such is the tail of a Brownian meander's end (Durrett, Iglehart and Miller, 1977).
 FALSE_ALARM = math.exp(-9 / 2)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,19 +161,20 @@ def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
 
 
 @pytest.mark.parametrize("method, name, rate", [
-    ("default", "default=0.005000001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.005000001),
-    ("preconditioned", "preconditioned=0.0001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.0001),
-    ("initialization-only", "initialization-only=0.0001_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz", 0.0001)])
+    ("default", "default=0.005000001_seed_3", 0.005000001),
+    ("preconditioned", "preconditioned=0.0001_seed_3", 0.0001),
+    ("initialization-only", "initialization-only=0.0001_seed_3", 0.0001)])
 def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, rate):
     """The test images are 100 others than the 43 that were learnt."""
     _, folder, _ = overtaken
     net, losses = expected[method]
-    with np.load(folder / "runs" / name) as saved:
+    with np.load(folder / "runs" / f"{name}_dataset_synthetic_images_43_epochs_60_depth_6.npz") as saved:
         settings = {key: saved[key].item() for key in saved if key != "losses"}
         assert np.array_equal(saved["losses"], losses)
     test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
     assert settings == {"method": method, "learning_rate": rate, "seed": 3, "dataset": "synthetic", "images": 43,
-                        "epochs": 60, "depth": 6, "activation": "relu", "test_loss": test_loss, "test_accuracy": test_accuracy}
+                        "epochs": 60, "depth": 6, "activation": "relu",
+                        "test_loss": test_loss, "test_accuracy": test_accuracy}
 
 
 def test_only_the_files_that_were_asked_for_are_written(overtaken):
@@ -236,20 +238,27 @@ def test_activation_is_that_of_all_networks(tmp_path, monkeypatch, capsys):
         assert np.load(f"{method}=0.001_seed_0_{SETTINGS}_activation_tanh.npz")["activation"] == "tanh"
 
 
-def test_data_set_is_named_that_was_found(tmp_path, monkeypatch, capsys):
-    """Nothing else is said of it on the command line; a tiny CIFAR-10 is in the folder. Five steps are the shortest."""
+@pytest.mark.parametrize("found, title, end", [
+    (True, "CIFAR-10, seed 0", "images_20_epochs_1"),
+    (False, "synthetic data, not CIFAR-10, seed 0", "dataset_synthetic_images_20_epochs_1")])
+def test_data_set_is_named_that_was_found(tmp_path, monkeypatch, capsys, found, title, end):
+    """Nothing is said of it on the command line. Five steps make the shortest of curves."""
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data", monkeypatch)
+    if not found:
+        shutil.rmtree("data")
     run_main("--images", "20", "-e", "1", "--save", ".")
-    _, title, width, steps_per_epoch, overtakings = main.draw.call_args.args
-    assert (title, width, steps_per_epoch, list(overtakings.values())) == ("CIFAR-10, seed 0", 1, 5, [None])
+    _, drawn_title, width, steps_per_epoch, overtakings = main.draw.call_args.args
+    assert (drawn_title, width, steps_per_epoch, list(overtakings.values())) == (title, 1, 5, [None])
     lines = capsys.readouterr().out.splitlines()
-    assert "CIFAR-10, seed 0" in lines
+    assert title in lines
     assert lines[-2:] == ["the default training does not overtake the preconditioned one", "wrote loss.png"]
+    images = cifar10_images(BATCHES[:5]) if found else synthetic_images(True, 20)
     for method in TWO:
-        saved = np.load(f"{method}=0.001_seed_0_images_20_epochs_1.npz")
-        _, losses = trained(method, cifar10_images(BATCHES[:5]), epochs=1, seed=0)
-        assert saved["dataset"] == "cifar10" and np.array_equal(saved["losses"], losses)
+        saved = np.load(f"{method}=0.001_seed_0_{end}.npz")
+        _, losses = trained(method, images, epochs=1, seed=0)
+        assert saved["dataset"] == ("cifar10" if found else "synthetic")
+        assert np.array_equal(saved["losses"], losses)
 
 
 @pytest.fixture
@@ -344,8 +353,8 @@ def test_progress_is_printed_at_once(old_figure, monkeypatch, tmp_path_factory):
 @pytest.mark.parametrize("method", TWO)
 def test_training_that_diverges_ends_the_run(old_figure, capfd, method):
     _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0, learning_rate=1e10)
-    message = rf"^main\.py: error: the {method} training diverged at step {len(losses)}; a lower learning rate may help\Z"
-    with pytest.raises(SystemExit, match=message):
+    message = f"the {method} training diverged at step {len(losses)}; a lower learning rate may help"
+    with pytest.raises(SystemExit, match=rf"^main\.py: error: {message}\Z"):
         run_main(*SHORT, f"--{method}-lr", "1e10", "-q")
     assert capfd.readouterr() == ("", "")
 
@@ -364,15 +373,12 @@ def test_quiet_run_in_other_surroundings_is_the_same(as_a_user, saved, tmp_path,
 
 
 def test_notebook_goes_on_after_the_run(tmp_path, monkeypatch, capfd):
-    """With its own handlers of signals."""
-    def handlers():
-        return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGPIPE)
-
-    before = handlers()
+    """With Python's own handlers of signals."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py", *SHORT])
     runpy.run_path(PROGRAM, run_name="__main__")
-    assert handlers() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
     output, errors = capfd.readouterr()
     assert output.endswith("wrote loss.png\n") and errors == ""
 

@@ -14,7 +14,8 @@ def parse(monkeypatch):
 
 def test_defaults(parse):
     assert vars(parse()) == {
-        "activation": "relu", "initialization_only": False, "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "epochs": 2, "images": 50000, "seed": 0,
+        "initialization_only": False, "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "activation": "relu",
+        "epochs": 2, "images": 50000, "seed": 0,
         "smoothing": None, "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
 
 

@@ -31,7 +31,8 @@ def test_a_saved_run_explains_itself(tmp_path):
         saved = {name: array.tolist() for name, array in arrays.items()}
         assert arrays["losses"].dtype == np.float32
     assert saved == {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
-                     "epochs": 2, "depth": 7, "activation": "relu", "losses": [2.5, 2.25], "test_loss": 2.0, "test_accuracy": 0.25}
+                     "epochs": 2, "depth": 7, "activation": "relu", "losses": [2.5, 2.25],
+                     "test_loss": 2.0, "test_accuracy": 0.25}
 
 
 @pytest.mark.parametrize("rate, text", [(0.001, "0.001"), (0.0010000001, "0.0010000001"), (1e-05, "1e-05")])

@@ -62,7 +62,8 @@ def parse_options() -> argparse.Namespace:
         help="where CIFAR-10 is, or is downloaded to (default: %(default)s)")
     add("-o", "--output", type=os.path.expanduser, default="loss.png", metavar="FILE",
         help="the figure, in the format that its ending says (default: %(default)s)")
-    add("--save", type=folder, metavar="FOLDER", help="also save all losses and results there, a file for each training")
+    add("--save", type=folder, metavar="FOLDER",
+        help="also save all losses and results there, a file for each training")
 
     options = parser.parse_args()
     steps = options.epochs * (options.images // MINIBATCH)

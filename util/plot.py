@@ -18,7 +18,7 @@ DASHES = ["-", "--", "-.", "-", "--", "-."]
 
 def draw(curves: dict[Training, np.ndarray], title: str, width: int, steps_per_epoch: int,
          overtakings: dict[Training, float | None]) -> Figure:
-    """Draw (steps,) losses, smoothed over `width` steps, and mark from which epochs on the default training gains on others.
+    """Draw (steps,) losses, smoothed over `width` steps, and mark from which epochs on the default training gains.
 
     Nothing is transparent, which EPS forbids.
     """
