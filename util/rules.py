@@ -432,7 +432,6 @@ ACTIVATIONS = {  # elementwise functions: kinds of modules, and the functions an
     nn.Softplus: [functional.softplus],
     nn.Softsign: [functional.softsign],
     nn.Tanh: [torch.tanh, "tanh"],
-    nn.Tanhshrink: [functional.tanhshrink],
 }
 RULES = {  # (module, signal) -> signal, by the module's type
     **dict.fromkeys(ACTIVATIONS, activate),
