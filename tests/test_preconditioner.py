@@ -1,5 +1,6 @@
 """Initialization and preconditioner do what the statistics promise."""
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from util.network import Net
-from util.signal_propagation import predict
+from util.signal_propagation import predict, predict_current
 from util.static_preconditioned_train import initialize, precondition, preconditioner
 
 CHAINS = [
@@ -48,176 +49,158 @@ def test_factors_are_in_the_order_of_the_parameters(net, input_shape):
     assert preconditioner(net, statistics) == [1 / stds[name] for name, _ in net.named_parameters()]
 
 
-STEPS, MOMENTUM = 6, 0.9
-
-
-def all_parameters(net):
-    return [{"params": net.parameters()}]
-
-
-def groups_in_another_order(net):
-    """With learning rates of their own, and one tensor alone in a group."""
-    parameters = dict(net.named_parameters())
-    orders = {
-        3e-4: ["fc3.bias", "conv2.weight", "fc1.bias", "conv1.weight"],
-        1e-4: ["fc2.weight"],
-        2e-4: ["conv2.bias", "fc3.weight", "fc2.bias", "conv1.bias", "fc1.weight"],
-    }
-    return [{"params": [parameters[name] for name in names], "lr": rate} for rate, names in orders.items()]
-
-
-def some_parameters(net):
-    return [{"params": [net.fc2.weight, net.conv1.bias]}]
-
-
-def frozen_layer(net):
-    net.conv1.requires_grad_(False)
-    return all_parameters(net)
-
-
-def gradients_of_step(net, step):
-    """Return a gradient for each parameter that has one, by name; what a loss would give plays no role."""
-    generator = torch.Generator().manual_seed(step)
-    return {name: torch.randn(parameter.shape, generator=generator)
-            for name, parameter in net.named_parameters() if parameter.requires_grad}
-
-
-def set_gradients(net, gradients):
-    for name, parameter in net.named_parameters():
-        parameter.grad = gradients[name].clone() if name in gradients else None
-
-
-def new_net():
+@pytest.fixture
+def net():
     torch.manual_seed(0)
-    return Net()
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    initialize(net, predict(net, (6,)))
+    return net
 
 
-def preconditioned_steps(make_groups, **settings):
-    """Take steps with the preconditioner; return the parameters thereafter, by name."""
-    net = new_net()
-    optimizer = torch.optim.SGD(make_groups(net), lr=1e-4, momentum=MOMENTUM, **settings)
-    precondition(optimizer, net, predict(net))
-    for step in range(STEPS):
-        set_gradients(net, gradients_of_step(net, step))
+def gradients(net, samples=3):
+    """Send the gradient of a loss back, and return those that arrive at the parameters, by name."""
+    net.zero_grad()
+    inputs = torch.arange(6.0 * samples).reshape(samples, 6).cos()
+    net(inputs).square().sum().backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+def multiplied(net, gradients):
+    """Multiply gradients by hand, by the statistics' fields."""
+    stds = by_parameter(predict(net, (6,)), "weight_gradient_std", "bias_gradient_std")
+    return {name: gradient / stds[name] for name, gradient in gradients.items()}
+
+
+def check_same(gradients, expected):
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
+
+
+def test_gradients_arrive_multiplied_until_the_handle_is_removed(net):
+    plain = gradients(net)
+    expected = multiplied(net, plain)
+    handle = precondition(net, predict(net, (6,)))
+    check_same(gradients(net), expected)
+    check_same(gradients(net), expected)
+    handle.remove()
+    check_same(gradients(net), plain)
+
+
+def test_second_call_takes_the_place_of_the_first(net):
+    plain = gradients(net)
+    expected = multiplied(net, plain)
+    first = precondition(net, predict(net, (6,)))
+    second = precondition(net, predict(net, (6,)))
+    check_same(gradients(net), expected)
+    first.remove()
+    check_same(gradients(net), expected)
+    second.remove()
+    check_same(gradients(net), plain)
+
+
+def test_other_hooks_stay(net):
+    expected = multiplied(net, gradients(net))
+    net[0].weight.register_hook(lambda gradient: 2 * gradient)
+    precondition(net, predict(net, (6,)))
+    precondition(net, predict(net, (6,)))
+    check_same({"0.weight": gradients(net)["0.weight"]}, {"0.weight": 2 * expected["0.weight"]})
+
+
+def test_gradients_accumulate(net):
+    expected = multiplied(net, gradients(net))
+    precondition(net, predict(net, (6,)))
+    gradients(net)
+    inputs = torch.arange(18.0).reshape(3, 6).cos()
+    net(inputs).square().sum().backward()
+    check_same({name: parameter.grad for name, parameter in net.named_parameters()},
+               {name: 2 * gradient for name, gradient in expected.items()})
+
+
+def test_frozen_layers_are_left_alone(net):
+    expected = multiplied(net, gradients(net))
+    net[0].requires_grad_(False)
+    precondition(net, predict(net, (6,)))
+    assert gradients(net)["0.weight"] is None
+    check_same({"2.weight": gradients(net)["2.weight"]}, {"2.weight": expected["2.weight"]})
+
+
+def train_steps(net, optimizer, copied=lambda optimizer: optimizer):
+    """Take three steps, and hand the optimizer through a copy before each."""
+    for _ in range(3):
+        gradients(net)
         optimizer.step()
+        state = copied(optimizer).state_dict()
+        optimizer.load_state_dict(state)
     return dict(net.named_parameters())
 
 
-def steps_by_hand(make_groups, nesterov=False):
-    """Write SGD out in plain loops, with factors that are looked up by the parameters' names."""
-    net = new_net()
-    stds = by_parameter(predict(net), "weight_gradient_std", "bias_gradient_std")
-    names = {id(parameter): name for name, parameter in net.named_parameters()}
-    rates = {}
-    for group in make_groups(net):
-        for parameter in group["params"]:
-            rates[names[id(parameter)]] = group.get("lr", 1e-4)
-    values = {name: parameter.detach().double() for name, parameter in net.named_parameters()}
-    velocities = {name: torch.zeros_like(value) for name, value in values.items()}
-    for step in range(STEPS):
-        for name, gradient in gradients_of_step(net, step).items():
-            if name not in rates:
-                continue
-            multiplied = gradient / stds[name]
-            velocities[name] = MOMENTUM * velocities[name] + multiplied
-            direction = multiplied + MOMENTUM * velocities[name] if nesterov else velocities[name]
-            values[name] = values[name] - rates[name] * direction
-    return values
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_it_is_no_affair_of_the_optimizer(net, copied):
+    """Which may be copied, pickled and restored; beside, SGD with momentum is written out."""
+    by_hand = copy.deepcopy(net)
+    precondition(net, predict(net, (6,)))
+    after = train_steps(net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9), copied)
+    velocity = {name: 0 for name, _ in by_hand.named_parameters()}
+    for _ in range(3):
+        factored = multiplied(by_hand, gradients(by_hand))
+        for name, parameter in by_hand.named_parameters():
+            velocity[name] = 0.9 * velocity[name] + factored[name]
+            parameter.data -= 0.01 * velocity[name]
+    check_same(after, dict(by_hand.named_parameters()))
 
 
-def check_same(parameters, expected):
-    assert parameters.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(parameters[name].detach().double(), value, rtol=1e-5, atol=1e-6)
+def test_step_with_a_closure(net):
+    """LBFGS computes the gradients itself; without memory, its first step is one along the multiplied gradient."""
+    expected = {name: parameter - 0.001 * factored for (name, parameter), factored in
+                zip(copy.deepcopy(net).named_parameters(), multiplied(net, gradients(net)).values())}
+    precondition(net, predict(net, (6,)))
+    size = sum(gradient.abs().sum().item() for gradient in gradients(net).values())
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.001 * max(1, size), max_iter=1)
+
+    def closure():
+        gradients(net)
+        return net(torch.arange(18.0).reshape(3, 6).cos()).square().sum()
+
+    optimizer.step(closure)
+    check_same(dict(net.named_parameters()), expected)
 
 
-@pytest.mark.parametrize("make_groups", [all_parameters, groups_in_another_order, some_parameters, frozen_layer])
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_precondition_does_what_multiplying_by_hand_does(make_groups, nesterov):
-    check_same(preconditioned_steps(make_groups, nesterov=nesterov), steps_by_hand(make_groups, nesterov))
+def test_adam_undoes_the_factors(net):
+    """As the docstring says: its first step has the size of the learning rate, whatever the gradient's."""
+    plain = copy.deepcopy(net)
+    precondition(net, predict(net, (6,)))
+    for each in net, plain:
+        gradients(each)
+        torch.optim.Adam(each.parameters(), lr=0.01, eps=1e-30).step()
+    check_same(dict(net.named_parameters()), dict(plain.named_parameters()))
 
 
-def test_gradients_after_a_step_are_the_multiplied_ones():
+def test_statistics_of_another_scale_are_refused():
+    torch.manual_seed(0)
     net = Net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
-    precondition(optimizer, net, predict(net))
-    gradients = gradients_of_step(net, 0)
-    set_gradients(net, gradients)
-    optimizer.step()
-    stds = by_parameter(predict(net), "weight_gradient_std", "bias_gradient_std")
-    for name, parameter in net.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[name] / stds[name])
+    with pytest.raises(ValueError, match="'conv1' have another scale.*initialize.*predict_current"):
+        precondition(net, predict(net))
+    precondition(net, predict_current(net)).remove()
+    initialize(net, predict(net))
+    precondition(net, predict(net)).remove()
+    with torch.no_grad():
+        net.fc3.weight.mul_(1.4)
+    with pytest.raises(ValueError, match="'fc3' have another scale"):
+        precondition(net, predict(net))
 
 
-def test_state_that_is_saved_and_loaded_midway_changes_nothing():
-    net = new_net()
-    for steps in range(3), range(3, STEPS):
-        optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=MOMENTUM)
-        precondition(optimizer, net, predict(net))
-        if steps.start > 0:
-            optimizer.load_state_dict(saved)
-        for step in steps:
-            set_gradients(net, gradients_of_step(net, step))
-            optimizer.step()
-        saved = copy.deepcopy(optimizer.state_dict())
-    check_same(dict(net.named_parameters()), steps_by_hand(all_parameters))
-
-
-def test_state_that_is_loaded_into_the_same_optimizer_leaves_the_preconditioner_in_place():
-    net = new_net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=MOMENTUM)
-    precondition(optimizer, net, predict(net))
-    for step in range(STEPS):
-        set_gradients(net, gradients_of_step(net, step))
-        optimizer.step()
-        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    check_same(dict(net.named_parameters()), steps_by_hand(all_parameters))
-
-
-def test_parameters_of_another_network_are_left_alone():
-    net, other = Net(), Net()
-    optimizer = torch.optim.SGD([*other.parameters(), *net.parameters()], lr=1e-4)
-    precondition(optimizer, net, predict(net))
-    gradients = gradients_of_step(other, 0)
-    set_gradients(other, gradients)
-    optimizer.step()
-    for name, parameter in other.named_parameters():
-        assert torch.equal(parameter.grad, gradients[name]), name
-    assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_removed_handle_ends_the_preconditioning():
-    net = Net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
-    handle = precondition(optimizer, net, predict(net))
-    handle.remove()
-    gradients = gradients_of_step(net, 0)
-    set_gradients(net, gradients)
-    optimizer.step()
-    for name, parameter in net.named_parameters():
-        assert torch.equal(parameter.grad, gradients[name]), name
-
-
-def test_optimizer_of_other_parameters_is_refused():
-    net = Net()
-    optimizer = torch.optim.SGD(copy.deepcopy(net).parameters(), lr=1e-4)
-    with pytest.raises(ValueError, match="^the optimizer has none of the network's parameters$"):
-        precondition(optimizer, net, predict(net))
+def test_no_random_draw_is_refused_for_its_scale():
+    """Not even of two weights."""
+    net = nn.Linear(2, 1)
+    statistics = predict(net, (2,))
+    torch.manual_seed(0)
+    for _ in range(300):
+        initialize(net, statistics)
+        precondition(net, statistics)
 
 
 @pytest.mark.parametrize("other", [Net(6), nn.Linear(3, 2), nn.Sequential(Net())])
 def test_statistics_of_another_network_are_refused(other):
-    optimizer = torch.optim.SGD(other.parameters(), lr=1e-4)
-    with pytest.raises(ValueError, match="^the statistics are not of this network, whose layers are "):
-        precondition(optimizer, other, predict(Net()))
-
-
-@pytest.mark.parametrize("optimizer_type", [torch.optim.SGD, torch.optim.LBFGS])
-def test_step_that_computes_the_gradients_itself_is_refused(optimizer_type):
-    net = nn.Linear(3, 2)
-    optimizer = optimizer_type(net.parameters(), lr=1e-4)
-    precondition(optimizer, net, predict(net, (3,)))
-    with pytest.raises(ValueError, match="^a step with a closure cannot be preconditioned"):
-        optimizer.step(lambda: net(torch.ones(1, 3)).sum())
-    with pytest.raises(ValueError, match="^a step with a closure cannot be preconditioned"):
-        optimizer.step(closure=lambda: net(torch.ones(1, 3)).sum())
+    with pytest.raises(ValueError, match="^the statistics are not of this network"):
+        precondition(other, predict(Net()))

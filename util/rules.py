@@ -131,7 +131,7 @@ class WeightLayer(Signal):
         The last term, by Stein's identity, is there since an activation's slope depends on what enters the layer.
         """
         squares, products, tilts = self.gradient
-        by_slope = tilts * self.variances.weight * self.input_second**2
+        by_slope = tilts * self.variances.weight * self.input_second * self.input_second
         total = squares * self.input_second + products * self.input_distant + by_slope
         return (total.sum() / self.shape[1]).item()
 

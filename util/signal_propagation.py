@@ -82,10 +82,11 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
 def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                 input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
     """Compute the same records for random networks of an initialization, see `util.initializations`."""
-    signal = Input(_checked_shape(input_shape), *_checked_moments(input_moments))
+    input_shape = _checked_shape(input_shape)
+    second, cross = _checked_moments(input_moments)
     _check_unchanged(net)
-    walk = Walk(net, initialization)
-    output = walk.run(signal)
+    walk = Walk(net, initialization, input_shape)
+    output = walk.run(Input(input_shape, second, cross))
     _check_output(output)
     _check_all_reached(net, walk)
     _propagate_gradient(output)
@@ -143,11 +144,12 @@ class Walk(fx.Interpreter):
         parameters: all of these layers'.
     """
 
-    def __init__(self, net: nn.Module, initialization: Initialization) -> None:
+    def __init__(self, net: nn.Module, initialization: Initialization, input_shape: tuple[int, ...]) -> None:
         root = Root(net)
         super().__init__(root, graph=_trace(root))
         self.extra_traceback = False  # an error says already where it comes from
         self.initialization = initialization
+        self.input_shape = "(3, 32, 32), the default" if input_shape == (3, 32, 32) else input_shape
         self.layers: dict[str, WeightLayer] = {}
         self.parameters: set[nn.Parameter] = set()
 
@@ -166,7 +168,7 @@ class Walk(fx.Interpreter):
             place = f"layer '{_name(node.target)}' ({kind})"
         inputs = [self.env[argument] for argument in node.all_input_nodes]
         shapes = [str(tuple(signal.shape[1:])) for signal in inputs if isinstance(signal, Signal)]
-        return f"{place} for an input of shape {' and '.join(shapes)}"
+        return f"{place} for an input of shape {' and '.join(shapes)} (input_shape={self.input_shape})"
 
     def _check_not_in_place(self, node: fx.Node) -> None:
         module = self.fetch_attr(node.target) if node.op == "call_module" else None
@@ -198,7 +200,6 @@ class Walk(fx.Interpreter):
 
 
 def _trace(root: Root) -> fx.Graph:
-    check("_orig_mod" not in dict(root.net.named_children()), "the network is compiled; predict before torch.compile")
     try:
         return Tracer().trace(root)
     except Exception as error:  # of any kind, since the network's own code runs
@@ -221,6 +222,7 @@ def _signals(arguments: Iterable[Any]) -> Iterator[Signal]:
 
 def _check_unchanged(net: nn.Module) -> None:
     """Refuse hooks (weight norm, pruning) and a `forward` of an instance's own, which may change what is computed."""
+    check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
     for name, module in net.named_modules():
         own = vars(module)
         hooks = [value for attribute, value in own.items() if attribute.endswith("_hooks")]
@@ -273,7 +275,7 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:
     if isinstance(input_shape, tuple) and len(input_shape) in (1, 3):
         if all(isinstance(size, Integral) and size > 0 for size in input_shape):
-            return input_shape
+            return tuple(map(int, input_shape))
     raise ValueError("input_shape must be a tuple of positive integers, (channels, height, width) or (features,), "
                      f"without the dimension of the samples, but is {input_shape!r}")
 
