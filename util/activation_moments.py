@@ -39,7 +39,8 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
     positions = torch.stack([variance, correlation, count.to(variance)]).flatten(1)
     distinct, places = torch.unique(_rounded(positions), dim=1, return_inverse=True)
     parts = [_integrate(function, kinks, *part) for part in distinct.split(TOGETHER, dim=1)]
-    return Moments(*(torch.cat(values)[places].reshape(variance.shape) for values in zip(*parts)))
+    moments = torch.cat(parts, dim=1)[:, places]
+    return Moments(*moments.reshape(-1, *variance.shape))
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
@@ -49,8 +50,8 @@ def _rounded(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Tensor, variance: torch.Tensor,
-               correlation: torch.Tensor, count: torch.Tensor) -> Moments:
-    """Compute the moments for (P,) different positions.
+               correlation: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """Compute the (5, P) `Moments` of (P,) different positions.
 
     With independent standard normals u and e_i, the normals are sqrt(v) (sqrt(rho) u + w e_i), w = sqrt(1 - rho). So
     z = sqrt(v) (sqrt(rho) u + w t), where t, the maximum of the e_i, has the density n phi(t) Phi(t)^(n-1). Two
@@ -61,7 +62,7 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     """
     variance, correlation, count = (values.reshape(-1, 1, 1) for values in (variance, correlation, count))
     width = (1 - correlation).clamp(min=1e-9).sqrt()  # the correlation is 1 where neighbouring inputs are equal
-    s = torch.linspace(-1, 1, 121, dtype=torch.float64).reshape(1, -1, 1) * torch.asinh(LIMIT / width)
+    s = torch.linspace(-1, 1, 101, dtype=torch.float64).reshape(1, -1, 1) * torch.asinh(LIMIT / width)
     u = width * torch.sinh(s)
     u_weights = torch.exp(-u**2 / 2) * torch.cosh(s)
     u_weights /= u_weights.sum(dim=1, keepdim=True)
@@ -84,12 +85,12 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     def average(of_u: torch.Tensor) -> torch.Tensor:
         return (u_weights * of_u).sum(dim=(1, 2))
 
-    return Moments(
-        second=variance.flatten() * average(given_u(values**2)),
-        cross=variance.flatten() * average(given_u(values)**2),
-        slope=average(given_u(slopes**2)),
-        cross_slope=average(given_u(slopes)**2),
-        tilt=average(given_u(slopes * z)))
+    return torch.stack([
+        variance.flatten() * average(given_u(values**2)),
+        variance.flatten() * average(given_u(values)**2),
+        average(given_u(slopes**2)),
+        average(given_u(slopes)**2),
+        average(given_u(slopes * z))])
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -81,6 +81,8 @@ def _paired_taps(taps: torch.Tensor, stride: int) -> torch.Tensor:
 
 def _shared_by_all(taps: torch.Tensor, stride: int) -> torch.Tensor:
     outputs, inputs = taps.shape
+    if outputs == 1:
+        return taps
     tap = torch.arange(inputs) - stride * torch.arange(outputs).unsqueeze(1)  # which one of the kernel an entry is
     tap -= tap.min().item()
     inside = torch.bincount(tap.flatten(), weights=taps.flatten())
