@@ -1,4 +1,4 @@
-"""Networks that people have, narrow enough for random ones to be measured; for the tests and for `tests.monte_carlo`."""
+"""Networks that people have, narrow enough for random ones to be measured."""
 from torch import nn
 from torch.nn import functional
 

@@ -366,7 +366,8 @@ def test_statistics_of_another_network_have_no_gradients_for_this_one():
 
 @pytest.mark.parametrize("prediction", [predict, predict_current])
 @pytest.mark.parametrize("input_shape", [
-    10, None, "333", (32, 32), (1, 3, 32, 32), [3, 32, 32], torch.zeros(3), (), (3, 0, 32), (3, -1, 32), (3.0, 32, 32), ("3", 32, 32)])
+    10, None, "333", (32, 32), (1, 3, 32, 32), [3, 32, 32], torch.zeros(3), (), (3, 0, 32), (3, -1, 32),
+    (3.0, 32, 32), ("3", 32, 32)])
 def test_what_is_no_input_shape_is_refused(prediction, input_shape):
     with pytest.raises(ValueError, match="^input_shape must be a tuple of positive integers.*but is "
                                          + re.escape(repr(input_shape))):
@@ -483,7 +484,7 @@ def test_input_moments(dtype):
 
 
 def test_measured_input_moments_are_taken():
-    """White noise, whose cross moment may come out below 0; images with dark borders, whose is above the mean square."""
+    """White noise, whose cross moment may be below 0; images with dark borders, whose may be above the mean square."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2))
     torch.manual_seed(0)
     below_zero = 0

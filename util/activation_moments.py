@@ -56,9 +56,9 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     With independent standard normals u and e_i, the normals are sqrt(v) (sqrt(rho) u + w e_i), w = sqrt(1 - rho). So
     z = sqrt(v) (sqrt(rho) u + w t), where t, the maximum of the e_i, has the density n phi(t) Phi(t)^(n-1). Two
     positions have u, and nothing else, in common: E[a a'] is the average over u of the squared average over t. The
-    latter is a Gauss-Legendre quadrature between the kinks of f; the former a trapezoidal sum in s, u = w sinh(s), which
-    resolves the step at z = 0 for every rho (Trefethen and Weideman, "The Exponentially Convergent Trapezoidal Rule",
-    2014).
+    latter is a Gauss-Legendre quadrature between the kinks of f; the former a trapezoidal sum in s, u = w sinh(s),
+    which resolves the step at z = 0 for every rho (Trefethen and Weideman, "The Exponentially Convergent Trapezoidal
+    Rule", 2014).
     """
     variance, correlation, count = (values.reshape(-1, 1, 1) for values in (variance, correlation, count))
     width = (1 - correlation).clamp(min=1e-9).sqrt()  # the correlation is 1 where neighbouring inputs are equal

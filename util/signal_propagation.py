@@ -1,9 +1,9 @@
 """Analytic statistics of the signals and gradients in a random network.
 
-The network is traced by torch.fx; each of its operations has a rule (`util.rules`) for the moments of its output and,
-on the way back, for those of the gradient. Weights are independent N(0, sigma^2), biases independent N(0, beta^2), with
-variances that an initialization (`util.initializations`) chooses for each layer. The gradient is that of a single
-sample, for a standard normal gradient at the network's output.
+The network is traced by torch.fx. Each of its operations has a rule (`util.rules`) for the moments of its output and, on
+the way back, for those of the gradient (`util.signals`). Weights are independent N(0, sigma^2), biases independent
+N(0, beta^2), with variances that an initialization (`util.initializations`) chooses for each layer. The gradient is
+that of a single sample, for a standard normal gradient at the network's output.
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2. What they assume:
 
@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import torch
 from torch import fx, nn
 
 from util.initializations import Initialization, current, variance_preserving
-from util.rules import (RULES, WEIGHT_LAYERS, Gradient, Input, Signal, WeightLayer, ancestors, apply_function,
-                        apply_rule, check, positive)
+from util.rules import RULES, WEIGHT_LAYERS, apply_function, apply_rule
+from util.signals import Gradient, Input, Signal, WeightLayer, ancestors, check, positive
 
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 
@@ -174,7 +174,7 @@ class Walk(fx.Interpreter):
         module = self.fetch_attr(node.target) if node.op == "call_module" else None
         in_place = getattr(module, "inplace", node.kwargs.get("inplace", False))
         used_again = any(len(argument.users) > 1 for argument in node.all_input_nodes)
-        check(not (in_place and used_again), "it works in place on what another operation takes, too; use inplace=False")
+        check(not (in_place and used_again), "it works in place on what is used elsewhere, too; use inplace=False")
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
         """Apply the rule of a module."""
@@ -189,8 +189,8 @@ class Walk(fx.Interpreter):
         return layer
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply the rule of a function; what has no signal among its arguments, such as sizes, Python computes."""
-        if any(_signals(args)):
+        """Apply the rule of a function; sizes, which are no signals, Python computes."""
+        if any(isinstance(argument, (Signal, list)) for argument in args):  # a list of signals is concatenated
             return apply_function(target, *args, **kwargs)
         return super().call_function(target, args, kwargs)
 
@@ -211,15 +211,6 @@ def _name(target: str) -> str:
     return target[len("net."):]
 
 
-def _signals(arguments: Iterable[Any]) -> Iterator[Signal]:
-    """Yield the signals among arguments, in lists and tuples, too."""
-    for argument in arguments:
-        if isinstance(argument, (list, tuple)):
-            yield from _signals(argument)
-        elif isinstance(argument, Signal):
-            yield argument
-
-
 def _check_unchanged(net: nn.Module) -> None:
     """Refuse hooks (weight norm, pruning) and a `forward` of an instance's own, which may change what is computed."""
     check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
@@ -237,7 +228,8 @@ def _check_output(output: Any) -> None:
 def _check_all_reached(net: nn.Module, walk: Walk) -> None:
     check(walk.layers, "the network has no weight layer (Conv2d or Linear), nothing to predict")
     for name, parameter in net.named_parameters():
-        check(parameter in walk.parameters, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")
+        used = parameter in walk.parameters
+        check(used, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")
 
 
 def input_moments(images: torch.Tensor) -> tuple[float, float]:
