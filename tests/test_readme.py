@@ -1,71 +1,114 @@
-"""What both READMEs show works as it stands there, and their results are those of the files beside them."""
+"""What both READMEs show works as it stands there, and what they name exists."""
+import copy
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from util.study import __main__ as command
+from tests.monte_carlo import extent
+from tests.networks import NETWORKS
+from util.options import parse_options
+from util.signal_propagation import predict
 
 ROOT = Path(__file__).resolve().parent.parent
-READMES = [ROOT / "README.md", ROOT / "util" / "study" / "README.md"]
-REPORT = re.compile(r"-m util\.study (util/study/results/\w+\.csv(?: --reference \S+)?)$")
+STUDY = ROOT / "util" / "study"
+READMES = [ROOT / "README.md", STUDY / "README.md"]
+TEXT, STUDY_TEXT = (path.read_text(encoding="utf-8") for path in READMES)
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (STUDY / "results").glob("*.md")}
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+OWN_CLASS = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 16, 3, padding=1)
+        self.fc = nn.Linear(16 * 14 * 14, 10)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.conv(x)), 2)
+        return self.fc(x.view(x.size(0), -1))
+
+net = Net()
+"""
 
 
-def test_own_network_is_trained_with_preconditioned_gradients():
-    (program,) = re.findall(r"```python\n(.*?)```", READMES[0].read_text(encoding="utf-8"), re.S)
+def rows(text):
+    """Yield the cells of each row of each table."""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("program", [PROGRAM, re.sub(r"\nnet = .*\n", OWN_CLASS, PROGRAM)], ids=["shown", "own class"])
+def test_own_network_is_trained_with_preconditioned_gradients(program, capsys):
     torch.manual_seed(0)
     names = {}
     exec(program, names)
-    plain = [parameter.grad.clone() for parameter in names["net"].parameters()]
-    names["optimizer"].step()
-    factors = [1 / std for layer in names["statistics"] for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
-    for gradient, parameter, factor in zip(plain, names["net"].parameters(), factors):
-        torch.testing.assert_close(parameter.grad, factor * gradient)
     assert names["step"] == 99 and names["loss"].isfinite()
+    assert "weight-gradient spread " in capsys.readouterr().out
+
+    plain = copy.deepcopy(names["net"])
+    for net in names["net"], plain:
+        net.zero_grad()
+        cross_entropy(net(names["images"]), names["labels"]).backward()
+    factors = [1 / std for layer in names["statistics"] for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
+    for parameter, other, factor in zip(names["net"].parameters(), plain.parameters(), factors):
+        torch.testing.assert_close(parameter.grad, factor * other.grad)
 
 
-def tables_by_command():
-    """Return the tables, as lists of lines, that follow each command which only reports, up to the next heading."""
-    tables = {}
-    arguments = None
-    for readme in READMES:
-        before = ""
-        for line in readme.read_text(encoding="utf-8").splitlines():
-            found = REPORT.search(line)
-            if line.startswith("#"):
-                arguments = None
-            elif found:
-                arguments = found.group(1)
-            elif arguments and line.startswith("|"):
-                if not before.startswith("|"):
-                    tables.setdefault(arguments, []).append([])
-                tables[arguments][-1].append(line)
-            before = line
-    return tables
+def test_options_have_the_defaults_that_are_shown(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["main.py"])
+    defaults = vars(parse_options())
+    shown = [(cells[0], cells[1]) for cells in rows(TEXT) if cells[0].startswith("`-")]
+    assert shown
+    for option, default in shown:
+        name = re.search(r"--([\w-]+)", option).group(1)
+        assert default == str(defaults[name.replace("-", "_")] or "off"), option
 
 
-@pytest.mark.parametrize("arguments, shown", tables_by_command().items(), ids=list(tables_by_command()))
-def test_tables_are_printed_by_the_command_before_them(monkeypatch, capsys, arguments, shown):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["util.study", *shlex.split(arguments)])
-    command.main()
-    printed = [table.splitlines() for table in capsys.readouterr().out.split("\n\n")]
-    assert [table for table in shown if table not in printed] == []
+def test_opening_shows_what_the_study_found():
+    """The best rates of one epoch: the loss as the study's page has it, the accuracy with a digit less."""
+    found = {}
+    for method, depth, _, *_, loss, _, accuracy, _ in rows(PAGES["depth"].split("## Outcomes")[1].split("## ")[0]):
+        if method.startswith("**") and accuracy:
+            mean_and_deviation = (f"{float(number):.1f}" for number in accuracy.split(" ± "))
+            found[method.strip("*`").split("-decay")[0], depth] = [loss, " ± ".join(mean_and_deviation)]
+    shown = [cells for cells in rows(TEXT) if cells[0].startswith("*")]
+    assert len(shown) == 4
+    for method, *cells in shown:
+        assert cells == found[method.strip("*"), "5"] + found[method.strip("*"), "10"]
 
 
-def test_losses_and_differences_in_the_studys_text_stand_in_its_tables():
+def test_networks_have_the_factors_that_are_shown():
+    shown = {cells[0]: cells[1] for cells in rows(TEXT)}
+    for name, (net, input_shape) in NETWORKS.items():
+        assert shown[name] == extent([1 / layer.weight_gradient_std for layer in predict(net, input_shape)]), name
+
+
+def test_losses_and_differences_in_the_studys_text_stand_in_a_table():
     """They are the numbers with three digits behind the point; a difference may be told without its sign."""
-    lines = READMES[1].read_text(encoding="utf-8").splitlines()
-    tables = "\n".join(line for line in lines if line.startswith("|"))
-    text = " ".join(line.strip() for line in lines if not line.startswith("|"))
+    text = " ".join(line.strip() for line in STUDY_TEXT.splitlines() if not line.startswith("|"))
+    tables = [cell for page in (STUDY_TEXT, *PAGES.values()) for cells in rows(page) for cell in cells]
     numbers = re.findall(r"(?<![\d.])\d\.\d{3}(?: ± \d\.\d{3})?(?!\d)", text)
     assert len(numbers) > 10
-    assert [number for number in numbers if number not in tables] == []
+    assert [number for number in numbers if not any(number in cell for cell in tables)] == []
 
 
-def test_each_file_of_results_has_a_table():
-    shown = {arguments.split()[0] for arguments in tables_by_command()}
-    held = {str(path.relative_to(ROOT)) for path in ROOT.glob("util/study/results/*.csv")}
-    assert shown == held and held
+@pytest.mark.parametrize("path", READMES, ids=["demo", "study"])
+def test_links_lead_to_files_and_headings(path):
+    text = path.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.*)", text, re.M)
+    headings = ["#" + re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+    links = re.findall(r"\]\((?!https?:)([^)]*)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            assert link in headings
+        else:
+            assert (path.parent / link.split("#")[0]).exists(), link
+
+
+def test_all_modules_are_among_the_files():
+    named = {name for cells in rows(TEXT) for name in re.findall(r"`(util/\w+\.py)`", cells[0])}
+    assert named == {f"util/{path.name}" for path in ROOT.glob("util/*.py") if path.stem != "__init__"}
