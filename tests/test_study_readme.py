@@ -1,0 +1,89 @@
+"""The study's pages are what its command prints, and its README says no other numbers than theirs."""
+import math
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from util.study import __main__ as command
+from util.study.methods import METHODS
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDY = ROOT / "util" / "study"
+FILES = sorted((STUDY / "results").glob("*.csv"))
+TEXT = (STUDY / "README.md").read_text(encoding="utf-8")
+GUESSING = f"{math.log(10):.3f}"
+
+
+def show(arguments, monkeypatch, capsys):
+    """Return what the study's command prints."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["util.study", *arguments])
+    command.main()
+    return capsys.readouterr().out
+
+
+def sections(text):
+    """Return the texts below the headings of a page, by the headings' anchors."""
+    found = {}
+    for part in re.split(r"^#+ ", text, flags=re.M)[1:]:
+        title, _, rest = part.partition("\n")
+        found[re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")] = rest
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_page_beside_a_file_is_what_the_command_prints(file, monkeypatch, capsys):
+    printed = show([str(file.relative_to(ROOT))], monkeypatch, capsys)
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == printed
+
+
+def test_readme_names_each_file_and_its_page():
+    assert FILES
+    for file in FILES:
+        assert f"| `{file.name}` | [{file.stem}.md](results/{file.stem}.md) |" in TEXT
+
+
+def test_readme_shows_the_pages_table_of_what_the_preconditioner_adds():
+    page = (STUDY / "results" / "depth.md").read_text(encoding="utf-8")
+    expected = sections(page)["what-the-preconditioner-adds-decaying-learning-rate"]
+    shown = sections(TEXT)["what-the-preconditioner-adds"]
+    tables = [re.findall(r"^\|.*$", text, re.M) for text in (shown, expected)]
+    assert tables[0] == tables[1] != []
+
+
+def test_losses_and_differences_stand_in_the_tables_that_their_paragraph_links_to(monkeypatch, capsys):
+    """They are the numbers with three digits behind the point; a difference may be told without its sign."""
+    linked = {f"results/{page.name}#{anchor}": text for page in (STUDY / "results").glob("*.md")
+              for anchor, text in sections(page.read_text(encoding="utf-8")).items()}
+    references = re.findall(r"-m util\.study (\S+ --reference \S+)$", TEXT, re.M)
+    assert references
+    linked["#tables-with-another-reference"] = "".join(
+        show(shlex.split(arguments), monkeypatch, capsys) for arguments in references)
+
+    prose = re.sub(r"^[|#].*$|^```[\s\S]*?^```$", "", TEXT, flags=re.M)
+    paragraphs = re.split(r"\n\n|\n(?=- |\d+\. )", prose)
+    checked = 0
+    for paragraph in paragraphs:
+        words = re.sub(r"`[^`]*`", "", paragraph.replace("\n", " "))
+        numbers = set(re.findall(r"(?<![\d.])\d\.\d{3}(?: +± +\d\.\d{3})?(?!\d)", words)) - {GUESSING}
+        links = [link for link in re.findall(r"\]\(([^)]*#[^)]*)\)", words) if link in linked or "results/" in link]
+        tables = "".join(linked[link] for link in links)
+        for number in numbers:
+            assert re.sub(" +", " ", number) in tables, f"{number} in: {paragraph}"
+        checked += len(numbers)
+    assert checked > 10
+
+
+def test_readme_explains_every_method():
+    for name in METHODS:
+        assert f"`{name}`" in TEXT or f"`-{'-'.join(name.split('-')[1:])}`" in TEXT, name
+
+
+def test_readme_shows_every_option(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        show(["--help"], monkeypatch, capsys)
+    options = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
+    (usage,) = re.findall(r"-m util\.study FILE (.*?)\n```", TEXT, re.S)
+    assert set(re.findall(r"--[a-z][a-z-]*", usage)) == options
