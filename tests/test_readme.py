@@ -15,7 +15,7 @@ from util.signal_propagation import predict
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "util" / "study"
 READMES = [ROOT / "README.md", STUDY / "README.md"]
-TEXT, STUDY_TEXT = (path.read_text(encoding="utf-8") for path in READMES)
+TEXT = READMES[0].read_text(encoding="utf-8")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (STUDY / "results").glob("*.md")}
 (PROGRAM,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 OWN_CLASS = """
@@ -84,15 +84,6 @@ def test_networks_have_the_factors_that_are_shown():
     shown = {cells[0]: cells[1] for cells in rows(TEXT)}
     for name, (net, input_shape) in NETWORKS.items():
         assert shown[name] == extent([1 / layer.weight_gradient_std for layer in predict(net, input_shape)]), name
-
-
-def test_losses_and_differences_in_the_studys_text_stand_in_a_table():
-    """They are the numbers with three digits behind the point; a difference may be told without its sign."""
-    text = " ".join(line.strip() for line in STUDY_TEXT.splitlines() if not line.startswith("|"))
-    tables = [cell for page in (STUDY_TEXT, *PAGES.values()) for cells in rows(page) for cell in cells]
-    numbers = re.findall(r"(?<![\d.])\d\.\d{3}(?: ± \d\.\d{3})?(?!\d)", text)
-    assert len(numbers) > 10
-    assert [number for number in numbers if not any(number in cell for cell in tables)] == []
 
 
 @pytest.mark.parametrize("path", READMES, ids=["demo", "study"])

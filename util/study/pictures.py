@@ -328,7 +328,7 @@ def curves(results: Results) -> Figure | None:
         axes.axhline(0, color="black", linewidth=1)
         axes.grid(color="0.9")
         axes.set(title=SCHEDULES[decay], xlabel="epoch")
-    figure.axes[0].set_ylabel("training loss minus the default training's, nats, smoothed over 10 %")
+    figure.axes[0].set_ylabel("loss minus the default training's, nats, smoothed over 10 %")
     add_legend(figure, columns=len(CURVE_METHODS))
     return figure
 
