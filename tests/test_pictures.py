@@ -219,7 +219,7 @@ def test_curves_are_mean_differences_over_the_seeds_that_both_report():
     (of_he,) = [line for line in axes.lines if len(line.get_xdata()) > 2]
     epochs, losses = data_of(of_he)
     assert losses == pytest.approx([0.25] * 200) and of_he.get_label() == "he"
-    assert axes.get_title() == "constant learning rate" and axes.get_ylabel().startswith("training loss minus")
+    assert axes.get_title() == "constant learning rate" and axes.get_ylabel().startswith("loss minus")
     assert epochs[0] == pytest.approx(0.005) and epochs[-1] == pytest.approx(1.995)
     assert pictures.curves(Results(made("he", 0.001, 1.0))) is None
 
