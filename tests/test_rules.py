@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from tests.monte_carlo import root_mean_square, sample
 from tests.networks import GlobalAverageNet, ResidualNet, lenet, perceptron
+from util.initializations import variance_preserving
 from util.rules import ACTIVATIONS
-from util.signal_propagation import gradient_stds, predict
+from util.signal_propagation import Walk, gradient_stds, predict
+from util.signals import Input
 from util.static_preconditioned_train import initialize
 
 
@@ -98,6 +100,9 @@ MONTE_CARLO = {  # with its tolerance: of a standard deviation of a gradient, re
     "global max pool": (nn.Sequential(
         nn.Conv2d(4, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
         nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(24, 20)), (4, 5, 5), 0.1),
+    "overlapping pool below a global average": (nn.Sequential(
+        nn.Conv2d(6, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(24, 24, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)), (6, 12, 12), 0.16),
     "sums": (ResidualNet(12), (3, 8, 8), 0.08),
     "dropout": (perceptron(nn.ReLU), (50,), 0.04),
     "global average": (GlobalAverageNet(), (3, 16, 16), 0.12),
@@ -133,3 +138,15 @@ def test_every_activation(activation):
     """With layers wide enough that errors of order 1 / width stay below the tolerance."""
     net = nn.Sequential(nn.Linear(30, 200), activation(), nn.Linear(200, 200), activation(), nn.Linear(200, 20))
     check_against_samples(net, (30,), tolerance=0.05, networks=300)
+
+
+def test_a_layer_of_a_single_position_has_one_cross_moment():
+    """Neighbours and distant positions, which padding tells apart, are the same behind a Linear and what follows it."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    walk = Walk(net, variance_preserving(), (3, 4, 4))
+    walk.run(Input((3, 4, 4), 1.0, 0.0))
+    padded, last = walk.layers["2"], walk.layers["9"]
+    assert (padded.cross > 1.05 * padded.distant).all()
+    assert last.cross.item() == pytest.approx(last.distant.item(), rel=1e-9)

@@ -217,9 +217,12 @@ def test_what_does_not_follow_a_linear_layer_is_refused_by_name(module, reason):
     (nn.Flatten(2), "'1' (Flatten).*does not flatten"),
     (nn.MaxPool2d(2, return_indices=True), "'1' (MaxPool2d).*returns the indices"),
     (nn.AvgPool2d(2, padding=1), "'1' (AvgPool2d).*pads its input"),
-    (nn.AvgPool2d(4, ceil_mode=True), "'1' (AvgPool2d).*over the edge"),
+    (nn.AvgPool2d(4, ceil_mode=True), "'1' (AvgPool2d).*not of equal size"),
+    (nn.AvgPool2d(3, 2), "'1' (AvgPool2d).*windows overlap.*stride"),
+    (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, padding=1, bias=False)), "'1.1' (Conv2d).*no bias.*in the padding"),
     (nn.AvgPool2d(2, divisor_override=3), "'1' (AvgPool2d).*divides by another number"),
-    (nn.AdaptiveAvgPool2d(4), "'1' (AdaptiveAvgPool2d).*not of equal size"),
+    (nn.AdaptiveAvgPool2d(4), "'1' (AdaptiveAvgPool2d).*windows overlap"),
+    (nn.AdaptiveAvgPool2d((7, 6)), "'1' (AdaptiveAvgPool2d).*windows"),
     (nn.Sequential(nn.GELU(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*put the pool before the activation"),
     (nn.Sequential(nn.ReLU(), nn.AvgPool2d(2), nn.ReLU()), "'1.2' (ReLU).*not normal"),
     (nn.Sequential(nn.Dropout(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*not normal"),
@@ -232,11 +235,15 @@ def test_what_does_not_follow_a_convolution_is_refused_by_name(module, reason):
     (lambda x: torch.softmax(x, dim=1), "'softmax' in the network's forward.*leave it to the loss"),
     (lambda x: x * x, "'mul' in the network's forward.*products"),
     (lambda x: torch.cat([x, x], dim=1), "'cat' in the network's forward.*concatenated"),
+    (lambda x: torch.cat((x, x), 1), "'cat' in the network's forward.*concatenated"),
+    (lambda x: 0.1 * x, "'mul' in the network's forward.*constant factor"),
+    (lambda x: x.T, "'getattr_1' in the network's forward.*has no attribute 'T'"),
     (lambda x: x.exp(), "'exp' in the network's forward.*no rule"),
     (lambda x: x + 1, "'add' in the network's forward.*terms is no signal"),
     (lambda x: x + x, "'add' in the network's forward.*neither term"),
     (lambda x: x + functional.relu(x), "'add' in the network's forward.*neither term"),
     (lambda x: x + functional.relu(x, inplace=True), "'relu' in the network's forward.*inplace=False"),
+    (lambda x: x + functional.relu(x.view(x.shape), inplace=True), "'relu' in the network's forward.*inplace=False"),
     (lambda x: x if x.sum() > 0 else -x, "torch.fx cannot follow its forward"),
     (lambda x: x.unsqueeze(1).mean(1), "'unsqueeze' in the network's forward.*no rule"),
     (lambda x: x.mean(1), "'mean' in the network's forward"),
@@ -264,6 +271,12 @@ class Branches(nn.Module):
         return self.one(x), self.other(x)
 
 
+class DeadEnd(Branches):
+    def forward(self, x):
+        self.other(x)
+        return self.one(x)
+
+
 class Unused(Branches):
     def forward(self, x):
         return self.one(x)
@@ -272,6 +285,7 @@ class Unused(Branches):
 @pytest.mark.parametrize("net, reason", [
     (PostActivation(), "'relu_1' in the network's forward.*not normal"),
     (Branches(), "returns something else than one tensor"),
+    (DeadEnd(), "layer 'other': the network's output does not depend on it"),
     (Unused(), "parameter 'other.weight'.*none of a Conv2d or Linear that is used"),
     (torch.compile(nn.Linear(6, 6)), "predict before torch.compile"),
 ])
@@ -317,6 +331,7 @@ class Written(nn.Module):
 WAYS = [
     (nn.MaxPool2d(2), nn.Flatten(), nn.ReLU(inplace=True)),
     (lambda x: functional.max_pool2d(x, 2), lambda x: torch.flatten(x, 1), functional.relu),
+    (nn.MaxPool2d(2), lambda x: x.view(x.size(dim=0), -1), lambda x: functional.relu(x, inplace=x.size(0) > 0)),
     (lambda x: functional.max_pool2d(x, kernel_size=(2, 2), stride=2), lambda x: x.view(x.size(0), -1), torch.relu),
     (nn.MaxPool2d([2, 2], ceil_mode=True), lambda x: x.reshape(x.shape[0], x.shape[1] * x.size(2) * x.size(3)),
      lambda x: x.relu()),

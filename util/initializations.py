@@ -2,6 +2,7 @@
 
 Each takes a `Conv2d` or `Linear` and the second moment of its inputs (averaged over the taps of its kernel and over its
 output positions, where taps outside of the map count as 0), and returns the `Variances` of the layer's parameters.
+From which distribution they are drawn is another matter; `initialize` draws normal ones.
 """
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """Which rule each kind of module, function and method has.
 
 A rule takes a module and the signal that enters it, and returns the signal that leaves it (`util.signals`). To add a
-kind of activation, add a line to `ACTIVATIONS`; to add another kind of module, write a rule and add a line to `RULES`.
-What is used as a function, too, is listed in `FUNCTIONS`.
+kind of activation, add a line to `ACTIVATIONS`, and to `KINKS` if its slope jumps elsewhere than at 0. To add another
+kind of module, write a rule and add a line to `RULES`; `FUNCTIONS` has what is used as a function, too. If no signal of
+`util.signals` does what the module does, the rule is a new kind of `Signal`, which sets `second`, `cross` and
+`distant`, and has a `backward` that calls `pass_back`.
 """
 from __future__ import annotations
 
@@ -15,19 +17,22 @@ from torch.nn import functional
 
 from util import windows
 from util.signals import Activated, Averaged, Passed, Signal, Sum, check, check_map
+from util.windows import Windows
 
 
 def activate(module: nn.Module, signal: Signal) -> Activated:
     """Apply an elementwise function to a normal signal, or behind other such functions and max pools."""
     before = _activated(signal)
-    return Activated(before.field, nn.Sequential(before.function, module), before.seen, before.shape)
+    function = nn.Sequential(before.function, module)
+    kinks = before.kinks | {0.0, *KINKS.get(type(module), lambda module: ())(module)}
+    return Activated(before.field, function, kinks, before.seen, before.shape)
 
 
 def _activated(signal: Signal) -> Activated:
     if isinstance(signal, Activated):
         return signal
     check(signal.normal, "what enters it is not normal, as the output of a weight layer or a sum of such outputs is")
-    return Activated(signal, nn.Identity(), windows.single(signal.second.shape), signal.shape)
+    return Activated(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:
@@ -38,7 +43,7 @@ def max_pool(module: nn.Module, signal: Signal) -> Signal:
     check(_ascends(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
     seen = of_pool(module, before.shape[2:]).after(before.seen)
-    return Activated(before.field, before.function, seen, (*before.shape[:2], *seen.count.shape))
+    return Activated(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
 
 
 def _ascends(signal: Activated) -> bool:
@@ -53,24 +58,25 @@ def average_pool(module: nn.AvgPool2d, signal: Signal) -> Signal:
     check_map(signal)
     check(not any(windows.both(module.padding)), "it pads its input")
     check(module.divisor_override is None, "it divides by another number than that of its window's positions")
-    seen = windows.of_average_pool(module, signal.shape[2:])
-    check((seen.count == seen.count.max()).all(), "its windows reach over the edge of its input")
-    return Averaged(seen, signal)
+    return _averaged(windows.of_average_pool(module, signal.shape[2:]), signal)
 
 
 def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signal:
     """Average over windows of equal size, which are as large as the output's size asks for."""
     check_map(signal)
-    seen = windows.of_adaptive_pool(module, signal.shape[2:])
-    equal = (seen.count == seen.count.max()).all()
-    check(equal and not seen.overlap, "its windows are not of equal size, side by side")
+    return _averaged(windows.of_adaptive_pool(module, signal.shape[2:]), signal)
+
+
+def _averaged(seen: Windows, signal: Signal) -> Averaged:
+    check((seen.count == seen.count.max()).all(), "its windows are not of equal size")
+    check(not seen.overlap, "its windows overlap, so that their gradients add up; let its stride be its size")
     return Averaged(seen, signal)
 
 
 def dropout(module: nn.Dropout, signal: Signal) -> Signal:
     """Drop entries with probability p, and divide the others by 1 - p, unless the module is in evaluation mode."""
     if not module.training:
-        return signal
+        return reshape(module, signal)
     check(module.p < 1, "it drops all")
     return Passed(signal.shape, signal, gain=1 / (1 - module.p))
 
@@ -80,21 +86,21 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     shape = change(torch.empty(signal.shape, device="meta")).shape
     check(shape in (signal.shape, (1, signal.shape.numel())), "it does not flatten each sample wholly")
     if isinstance(signal, Activated):
-        return Activated(signal.field, signal.function, signal.seen, shape)
+        return Activated(signal.field, signal.function, signal.kinks, signal.seen, shape)
     return Passed(shape, signal)
 
 
 def apply_rule(module: nn.Module, signal: Signal) -> Signal:
     """Hand a signal through a module that has no weights; a ValueError if its type has no rule."""
     if type(module) not in RULES:  # not isinstance: a subclass may compute something else
-        raise ValueError(f"it has no rule{REASONS.get(type(module), '')}")
+        raise ValueError(f"it has no rule{REASONS.get(type(module), NO_REASON)}")
     return RULES[type(module)](module, signal)
 
 
 def apply_function(function: object, *arguments: object, **options: object) -> Signal | torch.Size | int:
     """Call what a function, or a method by its name, does to its first argument; a ValueError if it has no rule."""
     if function not in FUNCTIONS:
-        raise ValueError(f"it has no rule{REASONS.get(function, '')}")
+        raise ValueError(f"it has no rule{REASONS.get(function, NO_REASON)}")
     return FUNCTIONS[function](*arguments, **options)
 
 
@@ -145,6 +151,12 @@ ACTIVATIONS = {  # elementwise functions: kinds of modules, and the functions an
     nn.Softsign: [functional.softsign],
     nn.Tanh: [torch.tanh, "tanh"],
 }
+KINKS = {  # where their slopes jump, besides at 0: of a module
+    nn.Hardsigmoid: lambda module: (-3.0, 3.0),
+    nn.Hardswish: lambda module: (-3.0, 3.0),
+    nn.Hardtanh: lambda module: (module.min_val, module.max_val),
+    nn.ReLU6: lambda module: (module.min_val, module.max_val),
+}
 RULES = {  # (module, signal) -> signal, by the module's type
     **dict.fromkeys(ACTIVATIONS, activate),
     nn.AdaptiveAvgPool2d: adaptive_average_pool,
@@ -173,13 +185,16 @@ FUNCTIONS = {  # (signal, further arguments) -> signal, by the function, or the 
 }
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm, functional.batch_norm,
                   functional.group_norm, functional.instance_norm, functional.layer_norm)
-SOFTMAXES = (nn.LogSoftmax, nn.Softmax, functional.log_softmax, functional.softmax, torch.log_softmax, torch.softmax)
+SOFTMAXES = (nn.LogSoftmax, nn.Softmax, functional.log_softmax, functional.softmax, torch.log_softmax, torch.softmax,
+             "log_softmax", "softmax")
+NO_REASON = "; util/rules.py lists what has one"
 REASONS = {  # why some have no rule
     **dict.fromkeys(NORMALIZATIONS, ": a normalization makes its output's scale independent of the weights'"),
     **dict.fromkeys(SOFTMAXES, ": leave it to the loss, such as cross_entropy, and predict the network without it"),
     **dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), ": recurrent layers use their weights at every time step"),
-    nn.MultiheadAttention: ": attention multiplies signals by each other",
-    **dict.fromkeys((operator.mul, torch.mul, operator.matmul, torch.matmul), ": products of signals are not normal"),
+    **dict.fromkeys((nn.MultiheadAttention, nn.TransformerEncoderLayer), ": attention multiplies signals"),
+    **dict.fromkeys((operator.matmul, torch.matmul), ": products of signals are not normal"),
+    **dict.fromkeys((operator.mul, torch.mul), ": products are not normal; let the weights carry a constant factor"),
     torch.cat: ": concatenated signals have different moments",
     nn.PReLU: ": its slopes are parameters of their own",
     **dict.fromkeys((nn.Dropout1d, nn.Dropout2d), ": it drops whole channels; nn.Dropout has a rule"),

@@ -1,9 +1,9 @@
 """Analytic statistics of the signals and gradients in a random network.
 
-The network is traced by torch.fx. Each of its operations has a rule (`util.rules`) for the moments of its output and, on
-the way back, for those of the gradient (`util.signals`). Weights are independent N(0, sigma^2), biases independent
-N(0, beta^2), with variances that an initialization (`util.initializations`) chooses for each layer. The gradient is
-that of a single sample, for a standard normal gradient at the network's output.
+The network is traced by torch.fx. Each of its operations has a rule (`util.rules`) for the moments of its output and,
+on the way back, for those of the gradient (`util.signals`). Weights and biases are independent and symmetric about
+zero, with variances that an initialization (`util.initializations`) chooses for each layer. The gradient is that of a
+single sample, for a standard normal gradient at the network's output.
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2. What they assume:
 
@@ -15,7 +15,7 @@ These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), se
                                 errors of order 1 / width
     max pools                   pre-activations are normal, with the same correlation of all positions of a window, and
                                 what feeds the position that a pool picks is not larger than elsewhere
-    average pools               cross moments of distant positions are those of neighbours
+    average pools               products of gradients at two positions do not depend on their distance
 
 Without pools and with piecewise linear activations through 0 (ReLU, LeakyReLU), second moments and gradients are exact
 at any width, with padding, too, unless all inputs of a layer may be zero. README.md says how far the others hold.
@@ -31,7 +31,7 @@ from torch import fx, nn
 
 from util.initializations import Initialization, current, variance_preserving
 from util.rules import RULES, WEIGHT_LAYERS, apply_function, apply_rule
-from util.signals import Gradient, Input, Signal, WeightLayer, ancestors, check, positive
+from util.signals import Gradient, Input, Signal, Sum, WeightLayer, ancestors, check, positive
 
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 
@@ -44,7 +44,7 @@ class LayerStatistics(NamedTuple):
     bias_std: float  # 0 if there is no bias
     weight_gradient_std: float
     bias_gradient_std: float  # also if there is no bias
-    correlation: float  # of its pre-activations at two neighbouring positions of a channel
+    correlation: float  # of its pre-activations at two neighbouring positions of a channel, or for two inputs
 
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = 0.04,
@@ -88,7 +88,7 @@ def predict_for(initialization: Initialization, net: nn.Module, input_shape: tup
     walk = Walk(net, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
     _check_output(output)
-    _check_all_reached(net, walk)
+    _check_all_reached(net, walk, ancestors(output))
     _propagate_gradient(output)
     return [_statistics(name, layer) for name, layer in walk.layers.items()]
 
@@ -146,7 +146,7 @@ class Walk(fx.Interpreter):
 
     def __init__(self, net: nn.Module, initialization: Initialization, input_shape: tuple[int, ...]) -> None:
         root = Root(net)
-        super().__init__(root, graph=_trace(root))
+        super().__init__(root, garbage_collect_values=False, graph=_trace(root))
         self.extra_traceback = False  # an error says already where it comes from
         self.initialization = initialization
         self.input_shape = "(3, 32, 32), the default" if input_shape == (3, 32, 32) else input_shape
@@ -158,7 +158,7 @@ class Walk(fx.Interpreter):
         try:
             self._check_not_in_place(node)
             return super().run_node(node)
-        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # of any kind: whatever a forward may ask of a signal that it does not have
             raise ValueError(f"cannot predict {self._describe(node)}: {error}") from error
 
     def _describe(self, node: fx.Node) -> str:
@@ -172,9 +172,19 @@ class Walk(fx.Interpreter):
 
     def _check_not_in_place(self, node: fx.Node) -> None:
         module = self.fetch_attr(node.target) if node.op == "call_module" else None
-        in_place = getattr(module, "inplace", node.kwargs.get("inplace", False))
-        used_again = any(len(argument.users) > 1 for argument in node.all_input_nodes)
-        check(not (in_place and used_again), "it works in place on what is used elsewhere, too; use inplace=False")
+        if getattr(module, "inplace", node.kwargs.get("inplace", False)):
+            check(not self._used_again(node), "it works in place on what is used elsewhere, too; use inplace=False")
+
+    def _used_again(self, node: fx.Node) -> bool:
+        """Say whether another operation takes a node's input, or what that may be a view of."""
+        while node.all_input_nodes:
+            node = node.all_input_nodes[0]
+            users = [user for user in node.users if user.target not in ("size", getattr)]
+            if len(users) > 1:
+                return True
+            if isinstance(self.env[node], (WeightLayer, Sum)):  # which has memory of its own
+                return False
+        return False
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
         """Apply the rule of a module."""
@@ -190,7 +200,7 @@ class Walk(fx.Interpreter):
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a function; sizes, which are no signals, Python computes."""
-        if any(isinstance(argument, (Signal, list)) for argument in args):  # a list of signals is concatenated
+        if any(isinstance(part, (Signal, list, tuple)) and not isinstance(part, torch.Size) for part in args):
             return apply_function(target, *args, **kwargs)
         return super().call_function(target, args, kwargs)
 
@@ -225,8 +235,10 @@ def _check_output(output: Any) -> None:
     check(isinstance(output, Signal), "cannot predict this network: its forward returns something else than one tensor")
 
 
-def _check_all_reached(net: nn.Module, walk: Walk) -> None:
+def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None:
     check(walk.layers, "the network has no weight layer (Conv2d or Linear), nothing to predict")
+    for name, layer in walk.layers.items():
+        check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for name, parameter in net.named_parameters():
         used = parameter in walk.parameters
         check(used, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")

@@ -40,10 +40,6 @@ class Gradient(NamedTuple):
     products: torch.Tensor = NOTHING
     tilts: torch.Tensor = NOTHING
 
-    def plus(self, other: Gradient) -> Gradient:
-        """Add the gradient that comes by another way. Independent weights make both uncorrelated."""
-        return Gradient(*map(operator.add, self, other))
-
 
 class Signal:
     """The output of an operation for one sample, and the gradient by it.
@@ -66,17 +62,17 @@ class Signal:
         self.gradient = Gradient()
         self.depth: int = 1 + max((signal.depth for signal in inputs), default=0)
 
-    def size(self, dimension: int | None = None) -> torch.Size | int:
+    def size(self, dim: int | None = None) -> torch.Size | int:
         """Return the shape, or one of its sizes, as a tensor does."""
-        return self.shape if dimension is None else self.shape[dimension]
+        return self.shape if dim is None else self.shape[dim]
 
     def backward(self) -> None:
         """Hand the gradient, which is complete, on to the inputs."""
 
-    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, tilts: torch.Tensor = NOTHING) -> None:
-        """Add to the gradient of the only input."""
-        (signal,) = self.inputs
-        signal.gradient = signal.gradient.plus(Gradient(squares, products, tilts))
+    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, tilts: torch.Tensor) -> None:
+        """Add to the gradient of each input; gradients that come by two ways are uncorrelated."""
+        for signal in self.inputs:
+            signal.gradient = Gradient(*map(operator.add, signal.gradient, (squares, products, tilts)))
 
 
 class Input(Signal):
@@ -116,12 +112,13 @@ class WeightLayer(Signal):
         self.cross = gain * input_cross + self.variances.bias
         self.distant = gain * self.input_distant + self.variances.bias
         positive(self.second.mean().item(), "the variance of its pre-activations")
+        check(self.second.all(), "it has no bias where all its taps lie in the padding; pad by less than the kernel")
 
     def backward(self) -> None:
         """Each position of the input collects from all outputs for which it is a tap."""
-        squares, products, _ = self.gradient
-        gain = self.backward_gain
-        self.pass_back(gain * self.taps.spread(squares), gain * self.distant_taps.spread(products))
+        squares = self.backward_gain * self.taps.spread(self.gradient.squares)
+        products = self.backward_gain * self.distant_taps.spread(self.gradient.products)
+        self.pass_back(squares, products, torch.zeros_like(squares))
 
     def bias_gradient_variance(self) -> float:
         """Return Var(dL/dbias) = sum (G + S) / channels."""
@@ -171,10 +168,12 @@ class Activated(Signal):
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
-    def __init__(self, field: Signal, function: nn.Module, seen: Windows, shape: tuple[int, ...]) -> None:
+    def __init__(self, field: Signal, function: nn.Module, kinks: set[float], seen: Windows,
+                 shape: tuple[int, ...]) -> None:
         super().__init__(shape, field)
         self.field = field
         self.function = function
+        self.kinks = kinks  # where its slope jumps
         self.seen = seen
 
     @functools.cached_property
@@ -183,8 +182,7 @@ class Activated(Signal):
         variance = self.seen.mean(self.field.second)
         covariance = _mean_cross(self.field, self.seen)
         correlation = (covariance / variance).clamp(0, 1)
-        kinks = {kink for module in self.function.modules() for kink in _kinks(module)}
-        return activation_moments(self.function, kinks, variance, correlation, self.seen.count)
+        return activation_moments(self.function, self.kinks, variance, correlation, self.seen.count)
 
     @property
     def second(self) -> torch.Tensor:
@@ -198,23 +196,18 @@ class Activated(Signal):
     @property
     def distant(self) -> torch.Tensor:
         """To first order in the difference of c and d before: the derivative by it is E[f'(z) f'(z')] (Price, 1958)."""
-        difference = self.seen.mean(self.field.cross - self.field.distant)
+        difference = _mean_cross(self.field, self.seen) - self.seen.mean(self.field.distant)
         return self.moments.cross - difference * self.moments.cross_slope
 
     def backward(self) -> None:
         squares, products, _ = self.gradient
-        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in (
-            squares * self.moments.slope, products * self.moments.cross_slope, products * self.moments.tilt**2))
+        coincident = products * self.seen.coincidences() / max(1, products.numel() - 1)
+        arrived = Gradient(
+            squares=(squares + coincident) * self.moments.slope,
+            products=(products - coincident) * self.moments.cross_slope,
+            tilts=products * self.moments.tilt**2)
+        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in arrived)
         self.pass_back(squares, products, tilts / self.field.second)
-
-
-def _kinks(module: nn.Module) -> tuple[float, ...]:
-    """Return where an activation's slope may jump."""
-    if isinstance(module, nn.Hardtanh):  # a ReLU6 is one
-        return 0.0, module.min_val, module.max_val
-    if isinstance(module, (nn.Hardsigmoid, nn.Hardswish)):
-        return 0.0, -3.0, 3.0
-    return (0.0,)
 
 
 def _mean_cross(signal: Signal, seen: Windows) -> torch.Tensor:
@@ -277,8 +270,7 @@ class Sum(Signal):
         self.distant = signal.distant + other.distant
 
     def backward(self) -> None:
-        for signal in self.inputs:
-            signal.gradient = signal.gradient.plus(self.gradient)
+        self.pass_back(*self.gradient)
 
 
 def _has_own_weights(signal: Signal, other: Signal) -> bool:

@@ -1,6 +1,7 @@
 """Which positions of a map the windows of a convolution or pool see, as matrices of zeros and ones."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, NamedTuple
 
 import torch
@@ -49,6 +50,11 @@ class Windows(NamedTuple):
     def with_distant(self, stride: tuple[int, int]) -> Windows:
         """Weight each tap by the share of all windows for which it lies inside of the map, as for a distant partner."""
         return Windows(*(_shared_by_all(taps, step) for taps, step in zip(self, stride)))
+
+    def coincidences(self) -> torch.Tensor:
+        """(H', W'): the number of other windows that pick the same position as this one, if each picks its largest."""
+        shared = self.shared()
+        return self._neighbours() * shared / (2 * self.count - shared)
 
     def sum_with_neighbours(self, values: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
         """Sum a map over those taps of each window that lie inside of the map for a neighbouring window, too.
@@ -101,36 +107,31 @@ def single(shape: torch.Size) -> Windows:
 
 def of_convolution(layer: nn.Conv2d, shape: torch.Size) -> Windows:
     """Return the taps of a convolution on a map of shape (H, W); padding lies outside of it."""
-    def taps(size: int, dimension: int) -> torch.Tensor:
-        kernel = torch.ones(1, 1, layer.kernel_size[dimension]).double()
-        padding = layer.padding if isinstance(layer.padding, str) else layer.padding[dimension]
-        return _seen(size, lambda lines: functional.conv1d(
-            lines, kernel, stride=layer.stride[dimension], padding=padding, dilation=layer.dilation[dimension]))
+    def count(lines: torch.Tensor, size: int, *sizes: int | str) -> torch.Tensor:
+        kernel = torch.ones(1, 1, size).double()
+        return functional.conv1d(lines, kernel, None, *sizes)
 
-    return Windows(*(taps(size, dimension) for dimension, size in enumerate(shape)))
+    return _windows(count, shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
 
 
 def of_max_pool(pool: nn.MaxPool2d, shape: torch.Size) -> Windows:
     """Return the windows of a max pool on a map of shape (H, W)."""
-    sizes = map(both, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
-    return Windows(*(
-        _seen(size, lambda lines: functional.max_pool1d(lines, *arguments, ceil_mode=pool.ceil_mode))
-        for size, *arguments in zip(shape, *sizes)))
+    pooled = partial(functional.max_pool1d, ceil_mode=pool.ceil_mode)
+    return _windows(pooled, shape, pool.kernel_size, pool.stride, pool.padding, pool.dilation)
 
 
 def of_average_pool(pool: nn.AvgPool2d, shape: torch.Size) -> Windows:
     """Return the windows of an average pool on a map of shape (H, W)."""
-    sizes = map(both, (pool.kernel_size, pool.stride, pool.padding))
-    return Windows(*(
-        _seen(size, lambda lines: functional.avg_pool1d(lines, *arguments, ceil_mode=pool.ceil_mode))
-        for size, *arguments in zip(shape, *sizes)))
+    pooled = partial(functional.avg_pool1d, ceil_mode=pool.ceil_mode)
+    return _windows(pooled, shape, pool.kernel_size, pool.stride, pool.padding)
 
 
 def of_adaptive_pool(pool: nn.AdaptiveAvgPool2d, shape: torch.Size) -> Windows:
     """Return the windows of an adaptive pool, of averages or maxima, on a map of shape (H, W)."""
-    return Windows(*(
-        _seen(size, lambda lines: functional.adaptive_avg_pool1d(lines, target or size))
-        for size, target in zip(shape, both(pool.output_size))))
+    def pooled(lines: torch.Tensor, size: int | None) -> torch.Tensor:
+        return functional.adaptive_avg_pool1d(lines, size or lines.shape[-1])
+
+    return _windows(pooled, shape, pool.output_size)
 
 
 def both(size: int | tuple[int, ...]) -> tuple[int, int]:
@@ -139,7 +140,13 @@ def both(size: int | tuple[int, ...]) -> tuple[int, int]:
     return (sizes[0], sizes[-1])
 
 
-def _seen(size: int, operation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Find by torch's own operation, on lines that hold a single one each, which of `size` positions a window sees."""
-    lines = torch.eye(size).double().unsqueeze(1)
-    return (operation(lines).squeeze(1).T > 0).double()
+def _windows(operation: Callable[..., torch.Tensor], shape: torch.Size, *sizes: int | str | tuple[int, ...]) -> Windows:
+    """Find what windows see by torch's own operation, on lines that hold a single one each.
+
+    The vertical one of each of its sizes is for the lines of the rows, the horizontal one for those of the columns.
+    """
+    seen = []
+    for size, *own_sizes in zip(shape, *map(both, sizes)):
+        lines = torch.eye(size).double().unsqueeze(1)
+        seen.append((operation(lines, *own_sizes).squeeze(1).T > 0).double())
+    return Windows(*seen)
