@@ -202,5 +202,6 @@ def test_no_random_draw_is_refused_for_its_scale():
 
 @pytest.mark.parametrize("other", [Net(6), nn.Linear(3, 2), nn.Sequential(Net())])
 def test_statistics_of_another_network_are_refused(other):
-    with pytest.raises(ValueError, match="^the statistics are not of this network"):
-        precondition(other, predict(Net()))
+    for function in initialize, precondition:
+        with pytest.raises(ValueError, match="^the statistics are not of this network, whose layers are"):
+            function(other, predict(Net()))

@@ -11,6 +11,9 @@ from typing import Callable, NamedTuple
 from torch import nn
 
 
+BIAS_VARIANCE = 0.04  # of variance-preserving initializations
+
+
 class Variances(NamedTuple):
     """Of a layer's parameters."""
 
@@ -21,7 +24,7 @@ class Variances(NamedTuple):
 Initialization = Callable[[nn.Module, float], Variances]
 
 
-def variance_preserving(bias_variance: float = 0.04) -> Initialization:
+def variance_preserving(bias_variance: float = BIAS_VARIANCE) -> Initialization:
     """Return the rule that gives every pre-activation unit variance, of which biases, if any, have their share."""
     def rule(layer: nn.Module, second_moment: float) -> Variances:
         bias = 0.0 if layer.bias is None else bias_variance
@@ -42,7 +45,7 @@ def glorot(layer: nn.Module, second_moment: float) -> Variances:
 
 
 def pytorch(layer: nn.Module, second_moment: float) -> Variances:
-    """Weights and biases uniform between -1 / sqrt(fan-in) and its opposite, PyTorch's default."""
+    """Weights and biases of variance 1 / (3 fan-in), PyTorch's default, which draws them uniformly."""
     variance = 1 / (3 * fan_in(layer))
     return Variances(variance, 0.0 if layer.bias is None else variance)
 

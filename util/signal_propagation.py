@@ -29,7 +29,7 @@ from typing import Any, Callable, NamedTuple
 import torch
 from torch import fx, nn
 
-from util.initializations import Initialization, current, variance_preserving
+from util.initializations import BIAS_VARIANCE, Initialization, current, variance_preserving
 from util.rules import RULES, WEIGHT_LAYERS, apply_function, apply_rule
 from util.signals import Gradient, Input, Signal, Sum, WeightLayer, ancestors, check, positive
 
@@ -47,7 +47,7 @@ class LayerStatistics(NamedTuple):
     correlation: float  # of its pre-activations at two neighbouring positions of a channel, or for two inputs
 
 
-def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = 0.04,
+def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = BIAS_VARIANCE,
             input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
     """Compute the weight scales that keep every pre-activation at unit variance, and the gradients' scales that follow.
 
@@ -292,17 +292,22 @@ def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:
                      f"{tuple(input_moments)}; the theory does not cover neighbours of opposite signs")
 
 
+def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
+    """Raise a ValueError unless the statistics are of the layers of this network, in any order."""
+    layers = [name for name, module in net.named_modules() if isinstance(module, WEIGHT_LAYERS)]
+    same = sorted(layers) == sorted(layer.name for layer in statistics)
+    check(same, f"the statistics are not of this network, whose layers are {', '.join(layers)}")
+
+
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
     """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`.
 
     Raises a ValueError if the statistics are not of all layers of this network.
     """
+    check_statistics(net, statistics)
     stds = {}
     for layer in statistics:
-        module = dict(net.named_modules()).get(layer.name)
-        check(isinstance(module, WEIGHT_LAYERS), f"the statistics are not of this network, which has no '{layer.name}'")
+        module = net.get_submodule(layer.name)
         stds[module.weight] = layer.weight_gradient_std
         stds[module.bias] = layer.bias_gradient_std
-    for name, parameter in net.named_parameters():
-        check(parameter in stds, f"the statistics are not of this network, whose '{name}' they lack")
     return [stds[parameter] for parameter in net.parameters()]
