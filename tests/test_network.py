@@ -38,28 +38,30 @@ def test_same_parameters_and_outputs_as_the_tutorial():
 
 
 class NetOfDepth8(TutorialNet):
-    """With three more hidden layers, written out."""
+    """With three more hidden layers and any activation, written out."""
 
-    def __init__(self):
+    def __init__(self, activation):
         super().__init__()
+        self.activation = activation
         self.fc3 = nn.Linear(84, 84)
         self.fc4 = nn.Linear(84, 84)
         self.fc5 = nn.Linear(84, 84)
         self.fc6 = nn.Linear(84, 10)
 
     def forward(self, x):
-        x = self.pool(functional.relu(self.conv1(x)))
-        x = self.pool(functional.relu(self.conv2(x)))
-        x = functional.relu(self.fc1(torch.flatten(x, 1)))
-        x = functional.relu(self.fc2(x))
-        x = functional.relu(self.fc3(x))
-        x = functional.relu(self.fc4(x))
-        x = functional.relu(self.fc5(x))
+        x = self.pool(self.activation(self.conv1(x)))
+        x = self.pool(self.activation(self.conv2(x)))
+        x = self.activation(self.fc1(torch.flatten(x, 1)))
+        x = self.activation(self.fc2(x))
+        x = self.activation(self.fc3(x))
+        x = self.activation(self.fc4(x))
+        x = self.activation(self.fc5(x))
         return self.fc6(x)
 
 
-def test_a_deeper_network_has_more_hidden_layers_before_the_last():
-    net, written_out = Net(depth=8), NetOfDepth8()
+@pytest.mark.parametrize("name, activation", [("relu", torch.relu), ("tanh", torch.tanh)])
+def test_a_deeper_network_has_more_hidden_layers_before_the_last(name, activation):
+    net, written_out = Net(8, name), NetOfDepth8(activation)
     assert list(net.state_dict()) == list(written_out.state_dict())
     written_out.load_state_dict(net.state_dict())
     images = torch.randn(4, 3, 32, 32)
