@@ -159,6 +159,10 @@ class OwnLinear(nn.Linear):
     pass
 
 
+class OwnReLU(nn.ReLU):
+    pass
+
+
 LINEAR, TIED, HOOKED, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(5))
 TIED.weight = LINEAR.weight
 HOOKED.register_forward_hook(lambda *_: None)
@@ -191,6 +195,7 @@ class Own(nn.Module):
     (nn.Dropout(1.0), "'1' (Dropout).*drops all"),
     (nn.Bilinear(6, 6, 6), "'1' (Bilinear).*no rule"),
     (OwnLinear(6, 6), "'1' (OwnLinear).*no rule"),
+    (OwnReLU(), "'1' (OwnReLU).*no rule"),
     (PARAMETRIZED, "'1' (ParametrizedLinear).*hooks or a forward of its own|'1' (ParametrizedLinear).*no rule"),
     (CHANGED_CHAIN, "'1' (Sequential).*hooks or a forward of its own"),
     (CHANGED, "'1' (Linear).*hooks or a forward of its own"),
@@ -252,6 +257,11 @@ def test_what_a_forward_does_is_refused_by_name(function, reason):
     check_refusal(Own(function, nn.Linear(6, 6), nn.Linear(6, 6)), (6,), reason)
 
 
+def test_mean_over_channels_is_refused_by_name():
+    net = Own(lambda x: x.mean((1, 2)), nn.Conv2d(3, 4, 3), nn.Linear(6, 5))
+    check_refusal(net, (3, 8, 8), "'mean' in the network's forward.*other dimensions than height and width")
+
+
 class PostActivation(nn.Module):
     def __init__(self):
         super().__init__()
@@ -282,8 +292,27 @@ class Unused(Branches):
         return self.one(x)
 
 
+class Twice(Branches):
+    def forward(self, x):
+        x = functional.relu(self.one(x))
+        return x + self.other(x) + x
+
+
+class Added(nn.Module):
+    def __init__(self, one, other):
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, x):
+        return functional.relu(self.one(x) + self.other(x))
+
+
 @pytest.mark.parametrize("net, reason", [
     (PostActivation(), "'relu_1' in the network's forward.*not normal"),
+    (Twice(), "'add_1' in the network's forward.*neither term"),
+    (Added(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Dropout())), "'relu' in the network.*not normal"),
+    (Added(nn.Identity(), nn.Linear(6, 6)), "'relu' in the network's forward.*not normal"),
+    (Added(nn.Linear(6, 6), nn.Linear(6, 1)), "'add' in the network's forward.*shapes differ"),
     (Branches(), "returns something else than one tensor"),
     (DeadEnd(), "layer 'other': the network's output does not depend on it"),
     (Unused(), "parameter 'other.weight'.*none of a Conv2d or Linear that is used"),
@@ -336,7 +365,7 @@ WAYS = [
     (nn.MaxPool2d([2, 2], ceil_mode=True), lambda x: x.reshape(x.shape[0], x.shape[1] * x.size(2) * x.size(3)),
      lambda x: x.relu()),
     (nn.AdaptiveMaxPool2d(3), lambda x: x.flatten(1), lambda x: functional.relu(x, inplace=True)),
-    (nn.Sequential(nn.MaxPool2d(2, stride=(2,)), nn.Identity()), lambda x: x.view(-1, 8), nn.Sequential(nn.ReLU())),
+    (nn.Sequential(nn.Identity(), nn.MaxPool2d(2, stride=(2,))), lambda x: x.view(-1, 8), nn.Sequential(nn.ReLU())),
     (nn.MaxPool2d(2), lambda x: x.mean(dim=(2, 3)), nn.ReLU()),
     (nn.MaxPool2d(2), lambda x: torch.mean(x, (-1, -2), keepdim=True).flatten(1), nn.LeakyReLU(0.0)),
 ]
@@ -349,8 +378,14 @@ def test_a_forward_may_be_written_in_many_ways(way):
         assert written[1:] == pytest.approx(expected[1:], rel=1e-9)
 
 
-def test_dropout_counts_in_training_mode_only():
-    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 6))
+class FunctionalDropout(nn.Module):
+    def forward(self, x):
+        return functional.dropout(x, 0.5, self.training)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5), FunctionalDropout()])
+def test_dropout_counts_in_training_mode_only(dropout):
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), dropout, nn.Linear(6, 6))
     plain = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
     assert predict(net, (6,))[1].weight_std == pytest.approx(predict(plain, (6,))[1].weight_std / math.sqrt(2))
     assert [layer[1:] for layer in predict(net.eval(), (6,))] == [layer[1:] for layer in predict(plain, (6,))]
