@@ -1,5 +1,6 @@
-"""The rules against the exact average over all signs, where it can be taken, and else against Monte Carlo."""
+"""The rules against the exact average over all signs or a closed form, where there is one, and else Monte Carlo."""
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from torch.nn import functional
 
 from tests.monte_carlo import root_mean_square, sample
 from tests.networks import GlobalAverageNet, ResidualNet, lenet, perceptron
-from util.initializations import variance_preserving
+from util.initializations import pytorch, variance_preserving
 from util.rules import ACTIVATIONS
-from util.signal_propagation import Walk, gradient_stds, predict
+from util.signal_propagation import Walk, gradient_stds, predict, predict_for
 from util.signals import Input
 from util.static_preconditioned_train import initialize
 
@@ -79,6 +80,52 @@ def test_exact_average(name):
     statistics = predict(net, input_shape, bias_variance=0.0417)
     exact = average_over_signs(net, input_shape, statistics)
     assert gradient_stds(net, statistics) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("module, input_moments, correlation", [
+    (nn.Conv2d(1, 1, (1, 3), padding=(0, 1), bias=False), (1, 0.5), 0.45),  # 2, 3, 2 taps in common; 2, 3, 3, 2 inside
+    (nn.Conv2d(1, 1, 1), (1, 0), 0.04),  # the biases' share
+    (nn.Dropout(0.5), (1, 0.5), 0.25),
+    (nn.AvgPool2d((1, 2), stride=1), (1, 0), 0.5),
+    (nn.MaxPool2d((1, 2), stride=1), (1, 0), pytest.approx(0.609, abs=0.06)),  # of 4 million samples
+])
+def test_correlation_of_neighbours(module, input_moments, correlation):
+    """A convolution without padding and biases has that of its input."""
+    net = nn.Sequential(module, nn.Conv2d(1, 1, 1, bias=False))
+    assert predict(net, (1, 1, 4), input_moments=input_moments)[-1].correlation == pytest.approx(correlation)
+
+
+@pytest.mark.parametrize("between", [(), (nn.LeakyReLU(1.0),), (nn.AvgPool2d(2),)], ids=str)
+def test_padding_and_a_global_average_of_a_constant_input(between):
+    """Along an axis, of 8 positions, 7, 8 and 7 see an input by the three taps: 162^2 / 64^2 is the average's square.
+
+    What does nothing, or averages before, changes nothing.
+    """
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1, bias=False), *between,
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1, bias=False))
+    first, padded, last = predict(net, (1, 8, 8), input_moments=(1, 1))
+    assert last.weight_std * padded.weight_std * 162 / 64 == pytest.approx(1, abs=0.006)
+    assert first.bias_gradient_std == pytest.approx(1, abs=0.006)
+
+
+def test_maxima_at_the_edge():
+    """Of three and of one normal; E[max^2] of three is 1 + sqrt(3) / 2 pi."""
+    net = nn.Sequential(nn.MaxPool2d((1, 3), ceil_mode=True), nn.Conv2d(1, 1, 1, bias=False))
+    (layer,) = predict(net, (1, 1, 4))
+    assert layer.weight_std**-2 == pytest.approx(1 + math.sqrt(3) / (4 * math.pi))
+
+
+def test_dropout_before_a_global_average():
+    """Four positions, of which half pass twice the gradient: the mean square of their mean is 5/4."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1))
+    assert predict(net, (1, 2, 2))[0].bias_gradient_std == pytest.approx(math.sqrt(1.25))
+
+
+def test_gradient_below_a_relu_and_a_global_average():
+    """It is the mean of four ReLU(x), up to signs; E[ReLU(x)^2] = m / 2 and E[ReLU(x)]^2 = m / 2 pi, m being E[x^2]."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    (layer,) = predict_for(pytorch, net, (1, 2, 2), input_moments=(0.7, 0))
+    assert layer.weight_gradient_std**2 == pytest.approx(0.7 * (1 / 8 + 3 / (8 * math.pi)))
 
 
 MONTE_CARLO = {  # with its tolerance: of a standard deviation of a gradient, relative; twice that of a variance
