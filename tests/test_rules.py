@@ -197,3 +197,17 @@ def test_a_layer_of_a_single_position_has_one_cross_moment():
     padded, last = walk.layers["2"], walk.layers["9"]
     assert (padded.cross > 1.05 * padded.distant).all()
     assert last.cross.item() == pytest.approx(last.distant.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("activation", [*(kind() for kind in ACTIVATIONS), nn.Hardtanh(-0.5, 2.0),
+                                        nn.Sequential(nn.Hardtanh(-0.5, 2.0), nn.Tanh())], ids=str)
+def test_moments_of_every_activation(activation):
+    """Against a sum so fine that it makes no difference where the slope jumps."""
+    net = nn.Sequential(nn.Linear(1, 1), activation, nn.Linear(1, 1, bias=False))
+    first, last = predict(net, (1,))
+    z = torch.linspace(-9, 9, 1_000_001, dtype=torch.float64, requires_grad=True)
+    density = torch.softmax(-z.detach()**2 / 2, dim=0)
+    values = activation(z.clone())
+    (slopes,) = torch.autograd.grad(values.sum(), z)
+    assert last.weight_std**-2 == pytest.approx((density @ values**2).item(), rel=1e-6)
+    assert (first.bias_gradient_std / last.weight_std)**2 == pytest.approx((density @ slopes**2).item(), rel=2e-5)
