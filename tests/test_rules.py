@@ -121,11 +121,16 @@ def test_dropout_before_a_global_average():
     assert predict(net, (1, 2, 2))[0].bias_gradient_std == pytest.approx(math.sqrt(1.25))
 
 
-def test_gradient_below_a_relu_and_a_global_average():
-    """It is the mean of four ReLU(x), up to signs; E[ReLU(x)^2] = m / 2 and E[ReLU(x)]^2 = m / 2 pi, m being E[x^2]."""
-    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    (layer,) = predict_for(pytorch, net, (1, 2, 2), input_moments=(0.7, 0))
-    assert layer.weight_gradient_std**2 == pytest.approx(0.7 * (1 / 8 + 3 / (8 * math.pi)))
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_gradient_below_an_average_a_relu_and_a_global_average(kernel):
+    """It is the mean of four ReLU(x), up to signs, x being averages of the input.
+
+    E[ReLU(x)^2] = m / 2 and E[ReLU(x)]^2 = m / 2 pi, m being E[x^2].
+    """
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AvgPool2d(kernel), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    (layer,) = predict_for(pytorch, net, (1, 2 * kernel, 2 * kernel), input_moments=(0.7, 0))
+    second = 0.7 / kernel**2
+    assert layer.weight_gradient_std**2 == pytest.approx(second * (1 / 8 + 3 / (8 * math.pi)))
 
 
 MONTE_CARLO = {  # with its tolerance: of a standard deviation of a gradient, relative; twice that of a variance

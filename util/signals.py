@@ -232,11 +232,12 @@ class Averaged(Signal):
         self.distant = seen.mean(signal.distant)
 
     def backward(self) -> None:
-        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in self.gradient)
+        squares, products, tilts = self.gradient
+        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in (
+            squares, products, tilts * self.second**2))
         own = squares / self.seen.count.max()
         (signal,) = self.inputs
-        left = self.seen.spread(self.second / self.seen.count) / signal.second  # of the variance
-        self.pass_back(own, squares + products - own, tilts * left**2)
+        self.pass_back(own, squares + products - own, tilts / signal.second**2)
 
 
 class Passed(Signal):
