@@ -86,7 +86,6 @@ def test_exact_average(name):
     (nn.Conv2d(1, 1, (1, 3), padding=(0, 1), bias=False), (1, 0.5), 0.45),  # 2, 3, 2 taps in common; 2, 3, 3, 2 inside
     (nn.Conv2d(1, 1, 1), (1, 0), 0.04),  # the biases' share
     (nn.Dropout(0.5), (1, 0.5), 0.25),
-    (nn.AvgPool2d((1, 2), stride=1), (1, 0), 0.5),
     (nn.MaxPool2d((1, 2), stride=1), (1, 0), pytest.approx(0.609, abs=0.06)),  # of 4 million samples
 ])
 def test_correlation_of_neighbours(module, input_moments, correlation):

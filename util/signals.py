@@ -226,9 +226,8 @@ class Averaged(Signal):
         check_map(signal)
         super().__init__((*signal.shape[:2], *seen.count.shape), signal, normal=signal.normal, layers=signal.layers)
         self.seen = seen
-        second, cross = seen.mean(signal.second), _mean_cross(signal, seen)
-        self.second = cross + (second - cross) / seen.count
-        self.cross = cross + seen.shared() / seen.count**2 * (second - cross)
+        self.cross = _mean_cross(signal, seen)
+        self.second = self.cross + (seen.mean(signal.second) - self.cross) / seen.count
         self.distant = seen.mean(signal.distant)
 
     def backward(self) -> None:
