@@ -109,9 +109,9 @@ def test_very_deep_chain_stays_finite(bias):
 
 def test_thousands_of_layers():
     """G_l = 2 of 4 outputs in all of them, in 4 channels."""
-    net = repeat(4000, nn.Linear(4, 4, bias=False), nn.ReLU())
+    net = repeat(2000, nn.Linear(4, 4, bias=False), nn.ReLU())
     first, *others = predict(net, (4,))
-    assert len(others) == 3999
+    assert len(others) == 1999
     assert first.bias_gradient_std == pytest.approx(math.sqrt(0.5), rel=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The study's pages are what its command prints, and its README says no other numbers than theirs."""
+"""The study's README says no other numbers than those of the pages that its command prints."""
 import math
 import re
 import shlex
@@ -31,12 +31,6 @@ def sections(text):
         title, _, rest = part.partition("\n")
         found[re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")] = rest
     return found
-
-
-@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_page_beside_a_file_is_what_the_command_prints(file, monkeypatch, capsys):
-    printed = show([str(file.relative_to(ROOT))], monkeypatch, capsys)
-    assert file.with_suffix(".md").read_text(encoding="utf-8") == printed
 
 
 def test_readme_names_each_file_and_its_page():
