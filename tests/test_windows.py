@@ -98,7 +98,7 @@ def test_share_with_neighbours(pool, shape):
     for one in outputs:
         near = [other for other in outputs if other != one and max(abs(o - p) for o, p in zip(one, other)) == 1]
         shared = [len(views[one] & views[other]) for other in near]
-        assert seen.shared()[one].item() == pytest.approx(sum(shared) / max(1, len(near)))
+        assert seen.shared[one].item() == pytest.approx(sum(shared) / max(1, len(near)))
 
 
 def test_pools_in_a_row_see_through_each_other():

@@ -191,7 +191,7 @@ class Activated(Signal):
     @property
     def cross(self) -> torch.Tensor:
         second, cross, *_ = self.moments
-        return cross + self.seen.shared() / self.seen.count * (second - cross)
+        return cross + self.seen.shared / self.seen.count * (second - cross)
 
     @property
     def distant(self) -> torch.Tensor:

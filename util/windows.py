@@ -1,21 +1,30 @@
 """Which positions of a map the windows of a convolution or pool see, as matrices of zeros and ones."""
 from __future__ import annotations
 
-from functools import partial
-from typing import Callable, NamedTuple
+from functools import cached_property, partial
+from typing import Callable, Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 
-class Windows(NamedTuple):
-    """Windows on an H x W map, of which there are H' x W'. A window sees the rows times the columns that hold ones."""
+class Windows:
+    """Windows on an H x W map, of which there are H' x W'. A window sees the rows times the columns that hold ones.
 
-    rows: torch.Tensor  # (H', H)
-    columns: torch.Tensor  # (W', W)
+    Attributes:
+        rows: (H', H) float64.
+        columns: (W', W) float64.
+    """
 
-    @property
+    def __init__(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
+        self.rows = rows
+        self.columns = columns
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter((self.rows, self.columns))
+
+    @cached_property
     def count(self) -> torch.Tensor:
         """(H', W'): the number of positions that each window sees, those outside of the map not among them."""
         return torch.outer(self.rows.sum(dim=1), self.columns.sum(dim=1))
@@ -42,10 +51,11 @@ class Windows(NamedTuple):
         """Hand each window's (H', W') value to all positions that it sees, and add up there: the transpose of `sum`."""
         return self.rows.T @ values @ self.columns
 
+    @cached_property
     def shared(self) -> torch.Tensor:
         """(H', W'): the number of positions that a window shares with a neighbour, on average over its neighbours."""
         rows, columns = (_near(seen @ seen.T).sum(dim=1) for seen in self)
-        return (torch.outer(rows, columns) - self.count) / self._neighbours().clamp(min=1)
+        return (torch.outer(rows, columns) - self.count) / self._neighbours.clamp(min=1)
 
     def with_distant(self, stride: tuple[int, int]) -> Windows:
         """Weight each tap by the share of all windows for which it lies inside of the map, as for a distant partner."""
@@ -53,20 +63,21 @@ class Windows(NamedTuple):
 
     def coincidences(self) -> torch.Tensor:
         """(H', W'): the number of other windows that pick the same position as this one, if each picks its largest."""
-        shared = self.shared()
-        return self._neighbours() * shared / (2 * self.count - shared)
+        shared = self.shared
+        return self._neighbours * shared / (2 * self.count - shared)
 
     def sum_with_neighbours(self, values: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
         """Sum a map over those taps of each window that lie inside of the map for a neighbouring window, too.
 
         Returns (H', W'): the average over the up to eight neighbours that a window has; the plain sum if it has none.
         """
-        neighbours = self._neighbours()
+        neighbours = self._neighbours
         if not neighbours.any():
             return self.sum(values)
         rows, columns = (_paired_taps(taps, step) for taps, step in zip(self, stride))
         return (rows @ values @ columns.T - self.sum(values)) / neighbours
 
+    @cached_property
     def _neighbours(self) -> torch.Tensor:
         rows, columns = (_near(torch.ones(len(seen), len(seen)).double()).sum(dim=1) for seen in self)
         return torch.outer(rows, columns) - 1
