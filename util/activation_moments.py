@@ -47,7 +47,7 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
     """Round to twelve significant digits, since sums in another order differ in the last ones."""
     mantissa, exponent = torch.frexp(numbers)
-    return torch.ldexp(mantissa.round(decimals=12), exponent)
+    return 2 * mantissa.round(decimals=12) * 2.0 ** (exponent - 1).double()  # what torch.ldexp does in single precision
 
 
 def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Tensor, variance: torch.Tensor,
