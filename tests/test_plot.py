@@ -40,7 +40,7 @@ def test_from_where_on_the_default_gains_is_marked_in_the_colour_of_the_other_cu
     (legend,) = drawn.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [*CURVES, "from epoch 1.23 on, the default training gains"]
-    drawn.canvas.draw()
+    drawn.draw_without_rendering()
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 

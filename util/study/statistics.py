@@ -154,7 +154,7 @@ class Results:
         """Return (3, layers) geometric means of growths: weights, gradients measured, predicted; else nothing."""
         growths = [(result.weight_growth, result.measured_gradient_growth, result.predicted_gradient_growth)
                    for result in self.reported(configuration) if result.weight_growth]
-        return stats.gmean(growths, axis=0) if growths else np.empty(0)
+        return np.prod(growths, axis=0) ** (1 / len(growths)) if growths else np.empty(0)
 
 
 def _place(result: TrialResult) -> tuple[object, ...]:
