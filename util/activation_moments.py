@@ -86,12 +86,12 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     def average(of_u: torch.Tensor) -> torch.Tensor:
         return (u_weights * of_u).sum(dim=(1, 2))
 
-    return torch.stack([
-        variance.flatten() * average(given_u(values**2)),
-        variance.flatten() * average(given_u(values)**2),
-        average(given_u(slopes**2)),
-        average(given_u(slopes)**2),
-        average(given_u(slopes * z))])
+    second = variance.flatten() * average(given_u(values**2))
+    cross = variance.flatten() * average(given_u(values)**2)
+    slope = average(given_u(slopes**2))
+    cross_slope = average(given_u(slopes)**2)
+    tilt = average(given_u(slopes * z))
+    return torch.stack([second, cross, slope, cross_slope, tilt])
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
