@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from util import windows
-from util.signals import Activated, Averaged, Passed, Signal, Sum, check, check_map
+from util.signals import Activated, Averaged, Passed, Signal, Sum, check
 from util.windows import Windows
 
 
@@ -24,8 +24,8 @@ def activate(module: nn.Module, signal: Signal) -> Activated:
     """Apply an elementwise function to a normal signal, or behind other such functions and max pools."""
     before = _activated(signal)
     function = nn.Sequential(before.function, module)
-    kinks = before.kinks | {0.0, *KINKS.get(type(module), lambda module: ())(module)}
-    return Activated(before.field, function, kinks, before.seen, before.shape)
+    added = KINKS[type(module)](module) if type(module) in KINKS else ()
+    return Activated(before.field, function, before.kinks.union(added), before.seen, before.shape)
 
 
 def _activated(signal: Signal) -> Activated:
@@ -88,6 +88,11 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     if isinstance(signal, Activated):
         return Activated(signal.field, signal.function, signal.kinks, signal.seen, shape)
     return Passed(shape, signal)
+
+
+def check_map(signal: Signal) -> None:
+    """Raise a ValueError unless a signal is a map of channels."""
+    check(len(signal.shape) == 4, "it takes a map of channels")
 
 
 def apply_rule(module: nn.Module, signal: Signal) -> Signal:

@@ -223,7 +223,6 @@ class Averaged(Signal):
     """
 
     def __init__(self, seen: Windows, signal: Signal) -> None:
-        check_map(signal)
         super().__init__((*signal.shape[:2], *seen.count.shape), signal, normal=signal.normal, layers=signal.layers)
         self.seen = seen
         self.cross = _mean_cross(signal, seen)
@@ -300,8 +299,3 @@ def check(condition: object, problem: str) -> None:
     """Raise a ValueError unless a condition holds."""
     if not condition:
         raise ValueError(problem)
-
-
-def check_map(signal: Signal) -> None:
-    """Raise a ValueError unless a signal is a map of channels."""
-    check(len(signal.shape) == 4, "it takes a map of channels")

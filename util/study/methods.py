@@ -89,14 +89,12 @@ Estimate = Callable[[nn.Module, Images, int], "list[LayerStatistics]"]
 def refreshed(estimate: Estimate, every: int, net: nn.Module, statistics: list[LayerStatistics],
               optimizer: torch.optim.Optimizer, images: Images, seed: int) -> None:
     """Multiply it by factors that are estimated anew after every so many steps, for the network as it is."""
-    handle = precondition(net, estimate(net, images, seed))
+    precondition(net, estimate(net, images, seed))
     steps = count(start=1)
 
     def refresh(*_: object) -> None:
-        nonlocal handle
         if next(steps) % every == 0 and all(parameter.isfinite().all() for parameter in net.parameters()):
-            handle.remove()
-            handle = precondition(net, estimate(net, images, seed))
+            precondition(net, estimate(net, images, seed))  # in place of the earlier factors
 
     optimizer.register_step_post_hook(refresh)
 
