@@ -24,7 +24,7 @@ from util.options import parse_options
 from util.parallel import run_parallel
 from util.plot import check_figure, draw, save_figure
 from util.runs import Run, Training, make_folder, save_run
-from util.signal_propagation import predict
+from util.signal_propagation import predict, weight_gradient_spread
 from util.static_preconditioned_train import static_preconditioned_train
 from util.training import MINIBATCH, evaluate
 
@@ -106,8 +106,7 @@ def print_layers(depth: int, activation: str) -> None:
         factors = [1 / gradient for gradient in gradients]
         numbers = [layer.weight_std, layer.bias_std, *gradients, *factors]
         print(f"{layer.name:6}", *(f"{number:11.4f}" for number in numbers))
-    stds = [layer.weight_gradient_std for layer in layers]
-    print(f"spread {max(stds) / min(stds):.3g}: the largest weight gradient std over the smallest, "
+    print(f"spread {weight_gradient_spread(layers):.3g}: the largest weight gradient std over the smallest, "
           "which the factors make equal\n", flush=True)
 
 

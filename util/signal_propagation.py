@@ -292,6 +292,12 @@ def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:
                      f"{tuple(input_moments)}; the theory does not cover neighbours of opposite signs")
 
 
+def weight_gradient_spread(statistics: list[LayerStatistics]) -> float:
+    """Return the largest over the smallest standard deviation of the layers' weight gradients: how unequal they are."""
+    stds = [layer.weight_gradient_std for layer in statistics]
+    return max(stds) / min(stds)
+
+
 def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
     """Raise a ValueError unless the statistics are of the layers of this network, in any order."""
     layers = [name for name, module in net.named_modules() if isinstance(module, WEIGHT_LAYERS)]

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from util.network import Net
-from util.signal_propagation import LayerStatistics, predict_for
+from util.signal_propagation import LayerStatistics, predict_for, weight_gradient_spread
 from util.study.methods import INITIALIZATIONS, draw_for_images
 
 RESOLUTION = 1e-9  # of correlations, by the theory's quadrature
@@ -37,6 +37,5 @@ def ends(name: str, depth: int, activation: str = "relu") -> Ends:
 
 
 def spread(name: str, depth: int, activation: str = "relu") -> float:
-    """Return the largest over the smallest standard deviation of the layers' weight gradients: how unequal they are."""
-    stds = [layer.weight_gradient_std for layer in predictions(name, depth, activation)]
-    return max(stds) / min(stds)
+    """Return how unequal the layers' weight gradients are for an initialization."""
+    return weight_gradient_spread(predictions(name, depth, activation))
