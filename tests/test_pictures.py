@@ -85,7 +85,7 @@ def test_legends_of_depth_explain_colours_and_dashes():
     assert colours == {"PyTorch": COLOURS["PyTorch"], "He": COLOURS["He"]}
     gradients = {name: (handle.get_linestyle(), handle.get_marker())
                  for name, handle in handles_of(top.get_legend()).items()}
-    assert gradients == {"plain": ("-", "o"), "static factors": ("--", "s")}
+    assert gradients == {"plain": ("-", "o"), "fixed factors": ("--", "s")}
 
 
 def test_constant_learning_rates_are_drawn_where_there_are_no_others():
@@ -123,10 +123,20 @@ def test_the_rule_sets_differences_against_unequal_gradients():
     assert bar[:, 1] == pytest.approx([0.04 - 0.031824, 0.04 + 0.031824], abs=1e-5)
     assert (of_pytorch.get_color(), of_half_bias.get_color()) == (COLOURS["PyTorch"], COLOURS["half bias"])
     assert of_pytorch.get_markerfacecolor() == COLOURS["PyTorch"]
-    assert [text.get_text().strip() for text in axes.texts] == ["5 layers", "10 layers"]
+    assert [text.get_text().strip() for text in axes.texts] == ["10 layers"]
     assert axes.get_xscale() == "log" and "minus without" in axes.get_ylabel()
     assert set(handles_of(figure.legends[0])) == {
         "PyTorch", "half bias", "significant after Holm's adjustment", "not significant"}
+
+
+def test_the_rule_names_networks_that_learn_nothing_without_the_preconditioner():
+    guessing = [2.3 * np.ones(200)] * 4
+    runs = made("default", 0.001, *guessing, depth=10) + made("preconditioner-only", 0.001, 2.0, 2.1, 2.0, 2.1, depth=10)
+    runs += made("default", 0.001, 1.0, 1.0, depth=7) + made("preconditioner-only", 0.001, 1.1, 1.2, depth=7)
+    (axes,) = pictures.rule(Results(runs)).axes
+    (label,) = axes.texts
+    assert label.get_text().split(", \n") == ["10 layers", "which learn nothing without "]
+    assert label.xy == (spread("PyTorch", 10), pytest.approx(2.05 - 2.3))
 
 
 def test_the_rule_tells_activations_by_marks(monkeypatch):

@@ -149,7 +149,7 @@ def _root_mean_square(parameter: torch.Tensor) -> float:
 
 GRADIENTS = {
     "plain": plain,
-    "static factors": static,
+    "fixed factors": static,
     "theory every 500 steps": partial(refreshed, predict_by_theory, 500),
     "theory every 100 steps": partial(refreshed, predict_by_theory, 100),
     "measured every 500 steps": partial(refreshed, measure_nonzero, 500),
@@ -184,12 +184,12 @@ METHODS = {
     "initialization-zero-bias": Method("zero bias", "plain", "SGD"),
     "initialization-fifth-bias": Method("fifth bias", "plain", "SGD"),
     "initialization-half-bias": Method("half bias", "plain", "SGD"),
-    "preconditioned": Method("variance-preserving", "static factors", "SGD"),
-    "preconditioned-zero-bias": Method("zero bias", "static factors", "SGD"),
-    "preconditioned-fifth-bias": Method("fifth bias", "static factors", "SGD"),
-    "preconditioned-half-bias": Method("half bias", "static factors", "SGD"),
-    "preconditioner-only": Method("PyTorch", "static factors", "SGD"),
-    "preconditioned-images": Method("for the images", "static factors", "SGD"),
+    "preconditioned": Method("variance-preserving", "fixed factors", "SGD"),
+    "preconditioned-zero-bias": Method("zero bias", "fixed factors", "SGD"),
+    "preconditioned-fifth-bias": Method("fifth bias", "fixed factors", "SGD"),
+    "preconditioned-half-bias": Method("half bias", "fixed factors", "SGD"),
+    "preconditioner-only": Method("PyTorch", "fixed factors", "SGD"),
+    "preconditioned-images": Method("for the images", "fixed factors", "SGD"),
     "dynamic": Method("variance-preserving", "theory every 500 steps", "SGD"),
     "dynamic-only": Method("PyTorch", "theory every 100 steps", "SGD"),
     "measured": Method("variance-preserving", "measured every 500 steps", "SGD"),
@@ -199,12 +199,12 @@ METHODS = {
 
 
 def pairs() -> dict[str, str]:
-    """Return for each method with static factors the one that differs in nothing but its plain gradients, if any."""
+    """Return for each method with fixed factors the one that differs in nothing but its plain gradients, if any."""
     names = {method: name for name, method in METHODS.items()}
     found = {}
     for method, name in names.items():
         plain_one = names.get(method._replace(gradient="plain"))
-        if method.gradient == "static factors" and plain_one:
+        if method.gradient == "fixed factors" and plain_one:
             found[name] = plain_one
     return found
 

@@ -37,7 +37,7 @@ def parse_options() -> argparse.Namespace:
     add("--activation", choices=list(ACTIVATIONS), default="relu",
         help="in all networks that are trained (default: %(default)s)")
     add("--reference", type=reference, metavar="METHOD[=RATE]",
-        help="what to subtract, without a rate at its best one (default: default)")
+        help="print the differences from this method instead of all tables; without a rate, each at its best one")
     add("--pictures", type=os.path.expanduser, metavar="FOLDER", help="draw the pictures into this folder")
     add("-e", "--epochs", type=number(int, 1, 10**6), metavar="N",
         help="passes through the training images (default: the file's, or 2)")

@@ -16,13 +16,13 @@ from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
 from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.results import Conditions, Sweep
-from util.study.statistics import EARLY, PRIMARY, Results, holm, interval, outcomes
+from util.study.statistics import EARLY, PRIMARY, TRAINED, Results, holm, interval, outcomes
 from util.study.theory import NAMES, ends, predictions, spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
 MARKS: dict[tuple[str, str], dict[str, Any]] = {
     ("plain", "SGD"): dict(linestyle="-", marker="o"),
-    ("static factors", "SGD"): dict(linestyle="--", marker="s"),
+    ("fixed factors", "SGD"): dict(linestyle="--", marker="s"),
     ("theory every 500 steps", "SGD"): dict(linestyle="-.", marker="X"),
     ("theory every 100 steps", "SGD"): dict(linestyle=(0, (5, 1, 1, 1, 1, 1)), marker="P"),
     ("measured every 500 steps", "SGD"): dict(linestyle=(0, (4, 1)), marker="h"),
@@ -32,11 +32,12 @@ STYLES = {name: dict(color=INITIALIZATIONS[method.initialization].colour, **MARK
           for name, method in METHODS.items()}
 DEPTH_INITIALIZATIONS = ("PyTorch", "He", "variance-preserving", "fifth bias", "half bias")
 DEPTH_METHODS = [name for name, method in METHODS.items() if method.initialization in DEPTH_INITIALIZATIONS
-                 and method.gradient in ("plain", "static factors") and method.optimizer == "SGD"]
+                 and method.gradient in ("plain", "fixed factors") and method.optimizer == "SGD"]
 CURVE_METHODS = ("he", "initialization-only", "preconditioned", "dynamic", "adam")
 SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
 SHAPES = {"relu": "o", "tanh": "^"}
 GUESSING = math.log(10)  # nats, with ten classes
+UNEQUAL = 20  # weight-gradient spread, from which on the picture of the rule names the depth
 DEEP = 40  # weight layers, of the deep network in the picture of scales
 SIGNIFICANCE = 0.05
 
@@ -140,35 +141,37 @@ def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
 
 
 def rule(results: Results) -> Figure | None:
-    """Draw what static factors add, against how unequal the theory says that the gradients are without them."""
+    """Draw what the preconditioner adds, against how unequal the theory says that the gradients are without it."""
     if len(results.depths()) < 2:
         return None
     differences = {}
     for preconditioned, alone in results.pairs():
         paired = results.differences(preconditioned, alone)
-        if preconditioned.conditions.decay == decays(results) and len(paired):
-            differences[preconditioned] = interval(paired[:, PRIMARY])
+        if alone.conditions.decay == decays(results) and len(paired):
+            differences[alone] = interval(paired[:, PRIMARY])
     if not differences:
         return None
     figure = new_figure(9, 6)
     axes = figure.subplots()
     significant = are_significant([p_value for _, _, p_value in differences.values()])
-    for (configuration, (mean, half, _)), fill in zip(differences.items(), significant):
-        name = METHODS[configuration.method].initialization
-        activation, _, number = configuration.conditions
+    for (alone, (mean, half, _)), fill in zip(differences.items(), significant):
+        name = METHODS[alone.method].initialization
+        activation, _, number = alone.conditions
         colour = INITIALIZATIONS[name].colour
         x = spread(name, number, activation)
         draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[activation])
-        if fill:
-            axes.annotate(f"{number} layers ", (x, mean), ha="right", va="bottom", fontsize="small")
+        if x > UNEQUAL:
+            learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
+            label = f"{number} layers " if learnt else f"{number} layers, \nwhich learn nothing without "
+            axes.annotate(label, (x, mean), ha="right", va="top", fontsize="small")
         axes.plot([], [], color=colour, linewidth=4, label=name)
     axes.axhline(0, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="predicted before training: largest over smallest gradient of the layers' weights",
-             ylabel="final training loss with static factors, minus without, nats")
+    axes.set(xscale="log", xlabel="weight-gradient spread: largest over smallest gradient, predicted before training",
+             ylabel="final loss with the preconditioner minus without, nats; lower is better")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.1)
     add_significance(axes)
-    activations = {configuration.conditions.activation for configuration in differences}
+    activations = {alone.conditions.activation for alone in differences}
     for activation in sorted(activations - {"relu"}):
         axes.plot([], [], linestyle="", marker=SHAPES[activation], color="0.3", label=f"{activation} instead of relu")
     add_legend(figure, columns=4)

@@ -18,16 +18,21 @@ SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (
                "this table).")
 
 
-def page(name: str, results: Results, method: str, rate: float | None) -> Iterator[str]:
+def page(name: str, results: Results) -> Iterator[str]:
     """Yield a page's parts: its head, and each table that has rows, below a heading and a caption.
 
     Args:
         name: of the file.
         results: all that it holds.
-        method, rate: the reference, None being its best rate.
     """
     yield head(name, results)
-    yield from filter(None, sections(results, method, rate))
+    yield from filter(None, sections(results))
+
+
+def reference_page(name: str, results: Results, method: str, rate: float | None) -> Iterator[str]:
+    """Yield the parts of a page that has nothing but the differences from a method, at a rate or at its best one."""
+    yield head(name, results)
+    yield from filter(None, difference_tables(results, method, rate))
 
 
 def head(name: str, results: Results) -> str:
@@ -39,7 +44,7 @@ def head(name: str, results: Results) -> str:
     return f"# {name}\n\n{settings} {units}"
 
 
-def sections(results: Results, method: str, rate: float | None) -> Iterator[str]:
+def sections(results: Results) -> Iterator[str]:
     """Yield all sections, "" for those without rows."""
     depths = results.depths()
     if len(depths) > 1:
@@ -52,8 +57,7 @@ def sections(results: Results, method: str, rate: float | None) -> Iterator[str]
             yield difference_left_table(depths, activation)
     yield outcome_table(results)
     yield rate_table(results)
-    for reference in results.references(method, rate):
-        yield difference_table(results, reference, best_only=rate is None)
+    yield from difference_tables(results, "default", None)
     yield growth_table(results)
 
 
@@ -183,6 +187,12 @@ def rate_table(results: Results) -> str:
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
     edge = " (edge)" if np.isclose([rates[0], rates[-1]], rate, rtol=1e-9, atol=0).any() else ""
     return f"{rate:.2g}{edge}"
+
+
+def difference_tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
+    """Yield the tables of differences from a method under each conditions; without a rate, all are at their best."""
+    for reference in results.references(method, rate):
+        yield difference_table(results, reference, best_only=rate is None)
 
 
 def difference_table(results: Results, reference: Configuration, best_only: bool) -> str:
