@@ -100,6 +100,13 @@ def padded_global_average_net():
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
+def overlapping_pool_net():
+    """With a 3x3 max pool of stride 2, as in ResNet's stem, and a global average, for (6, 12, 12) images."""
+    return nn.Sequential(
+        *convolution_and_relu(6, 24, padding=1), nn.MaxPool2d(3, 2, padding=1), *convolution_and_relu(24, 24),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
+
+
 NETWORKS = {  # with the shape of an input
     "LeNet-5 with ReLU and max pools": (lenet(), (1, 28, 28)),
     "LeNet-5 of 1998: Tanh, average pools": (lenet(nn.Tanh, nn.AvgPool2d), (1, 28, 28)),
@@ -109,4 +116,5 @@ NETWORKS = {  # with the shape of an input
     "pre-activation residual network": (ResidualNet(), (3, 8, 8)),
     "three convolutions, global average": (GlobalAverageNet(), (3, 16, 16)),
     "padding, max pool, global average": (padded_global_average_net(), (3, 16, 16)),
+    "overlapping max pool, global average": (overlapping_pool_net(), (6, 12, 12)),
 }

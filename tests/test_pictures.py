@@ -146,7 +146,8 @@ def test_the_rule_tells_activations_by_marks(monkeypatch):
     figure = pictures.rule(Results(runs))
     marks = [interval_of(container)[0] for container in figure.axes[0].containers]
     assert {(*mark.get_xdata(), mark.get_marker()) for mark in marks} == {(10.0, "o"), (20.0, "^")}
-    assert handles_of(figure.legends[0])["tanh instead of relu"].get_marker() == "^"
+    of_tanh = handles_of(figure.legends[0])["tanh instead of relu"]
+    assert (of_tanh.get_marker(), of_tanh.get_markerfacecolor()) == ("^", "white")
 
 
 def test_pictures_of_one_depth_are_of_relu():

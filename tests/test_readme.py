@@ -5,19 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tests.monte_carlo import extent
 from tests.networks import NETWORKS
 from util.options import parse_options
-from util.signal_propagation import predict
+from util.initializations import he, pytorch
+from util.network import Net
+from util.signal_propagation import predict, predict_current, predict_for, weight_gradient_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "util" / "study"
 READMES = [ROOT / "README.md", STUDY / "README.md"]
 TEXT = READMES[0].read_text(encoding="utf-8")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (STUDY / "results").glob("*.md")}
-(PROGRAM,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+PROGRAM, OWN_INITIALIZATION = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 OWN_CLASS = """
 class Net(nn.Module):
     def __init__(self):
@@ -48,6 +51,11 @@ def test_own_network_is_trained_with_preconditioned_gradients(program, capsys):
     assert names["step"] == 99 and names["loss"].isfinite()
     assert "weight-gradient spread " in capsys.readouterr().out
 
+    check_factors(names)
+
+
+def check_factors(names):
+    """Hold the gradients of the network that a program leaves against plain ones."""
     plain = copy.deepcopy(names["net"])
     for net in names["net"], plain:
         net.zero_grad()
@@ -55,6 +63,20 @@ def test_own_network_is_trained_with_preconditioned_gradients(program, capsys):
     factors = [1 / std for layer in names["statistics"] for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
     for parameter, other, factor in zip(names["net"].parameters(), plain.parameters(), factors):
         torch.testing.assert_close(parameter.grad, factor * other.grad)
+
+
+def test_own_initialization_is_kept(capsys):
+    torch.manual_seed(0)
+    names = {}
+    start, loop = re.fullmatch(r"(.*\nnet = .*?\n).*\n(\noptimizer = .*)", PROGRAM, re.S).groups()
+    exec(start, names)
+    before = copy.deepcopy(names["net"].state_dict())
+    exec(OWN_INITIALIZATION, names)
+    torch.testing.assert_close(names["net"].state_dict(), before)
+    assert names["statistics"] == predict_current(names["net"], input_shape=(1, 28, 28))
+    assert f"spread {weight_gradient_spread(names['statistics']):.3g}" in capsys.readouterr().out
+    exec(loop, names)
+    check_factors(names)
 
 
 def test_options_have_the_defaults_that_are_shown(monkeypatch):
@@ -75,7 +97,7 @@ def test_opening_shows_what_the_study_found():
             mean_and_deviation = (f"{float(number):.1f}" for number in accuracy.split(" ± "))
             found[method.strip("*`").split("-decay")[0], depth] = [loss, " ± ".join(mean_and_deviation)]
     shown = [cells for cells in rows(TEXT) if cells[0].startswith("*")]
-    assert len(shown) == 4
+    assert len(shown) == 5
     for method, *cells in shown:
         assert cells == found[method.strip("*"), "5"] + found[method.strip("*"), "10"]
 
@@ -84,6 +106,30 @@ def test_networks_have_the_factors_that_are_shown():
     shown = {cells[0]: cells[1] for cells in rows(TEXT)}
     for name, (net, input_shape) in NETWORKS.items():
         assert shown[name] == extent([1 / layer.weight_gradient_std for layer in predict(net, input_shape)]), name
+
+
+def without_biases(layer, second_moment):
+    return pytorch(layer, second_moment)._replace(bias=0.0)
+
+
+def perceptron(depth):
+    hidden = [module for _ in range(depth - 1) for module in (nn.Linear(84, 84), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(84, 10))
+
+
+def test_initializations_have_the_spreads_that_are_shown():
+    initializations = {
+        "PyTorch's initialization": lambda depth: predict_for(pytorch, Net(depth)),
+        "PyTorch's, without biases": lambda depth: predict_for(without_biases, Net(depth)),
+        "He's": lambda depth: predict_for(he, Net(depth)),
+        "variance-preserving": lambda depth: predict(Net(depth)),
+        "PyTorch's, in a perceptron of 84 neurons a layer": lambda depth: predict_for(pytorch, perceptron(depth), (84,)),
+    }
+    shown = {cells[0]: [cell.replace(",", "") for cell in cells[1:]] for cells in rows(TEXT)}
+    depths = map(int, shown["weight-gradient spread, at depth"])
+    for depth, *cells in zip(depths, *(shown[name] for name in initializations)):
+        spreads = [weight_gradient_spread(statistics_at(depth)) for statistics_at in initializations.values()]
+        assert [float(cell) for cell in cells] == [float(f"{spread:.3g}") for spread in spreads]
 
 
 @pytest.mark.parametrize("path", READMES, ids=["demo", "study"])

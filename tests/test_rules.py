@@ -10,7 +10,7 @@ from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional
 
 from tests.monte_carlo import root_mean_square, sample
-from tests.networks import GlobalAverageNet, ResidualNet, lenet, perceptron
+from tests.networks import GlobalAverageNet, ResidualNet, lenet, overlapping_pool_net, perceptron
 from util.initializations import pytorch, variance_preserving
 from util.rules import ACTIVATIONS
 from util.signal_propagation import Walk, gradient_stds, predict, predict_for
@@ -151,9 +151,7 @@ MONTE_CARLO = {  # with its tolerance: of a standard deviation of a gradient, re
     "global max pool": (nn.Sequential(
         nn.Conv2d(4, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
         nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(24, 20)), (4, 5, 5), 0.1),
-    "overlapping pool below a global average": (nn.Sequential(
-        nn.Conv2d(6, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(24, 24, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)), (6, 12, 12), 0.16),
+    "overlapping pool below a global average": (overlapping_pool_net(), (6, 12, 12), 0.16),
     "sums": (ResidualNet(12), (3, 8, 8), 0.08),
     "dropout": (perceptron(nn.ReLU), (50,), 0.04),
     "global average": (GlobalAverageNet(), (3, 16, 16), 0.12),

@@ -14,7 +14,8 @@ from tests.monte_carlo import root_mean_square, sample
 from tests.networks import NETWORKS, PreActivation
 from util.initializations import glorot, he, pytorch
 from util.network import Net
-from util.signal_propagation import gradient_stds, input_moments, predict, predict_current, predict_for
+from util.signal_propagation import (gradient_stds, input_moments, predict, predict_current, predict_for,
+                                     weight_gradient_spread)
 from util.static_preconditioned_train import initialize
 
 TOLERANCE = 0.03  # of a standard deviation, relative; over three standard errors, which `compare` makes sure of
@@ -125,6 +126,18 @@ def test_squared_norm_of_the_gradient_is_preserved_by_relu_without_bias():
     for layer, width in zip(predict(net, (30,)), widths[1:]):
         squared_norm = width * layer.bias_gradient_std**2
         assert squared_norm == pytest.approx(5.0, rel=1e-9), layer.name
+
+
+def test_biases_alone_make_the_gradients_of_relu_networks_more_unequal_with_depth():
+    """Without biases, G s is that of the next layer, whatever the weights' scale; with PyTorch's, G / 6 is handed on."""
+    def without_biases(layer, second_moment):
+        return pytorch(layer, second_moment)._replace(bias=0.0)
+
+    shallow, deep = (weight_gradient_spread(predict_for(without_biases, Net(depth))) for depth in (5, 20))
+    assert shallow == pytest.approx(3.46, abs=0.005)
+    assert deep == pytest.approx(shallow, rel=1e-9)
+    earlier, later = (layer.weight_gradient_std for layer in predict_for(pytorch, Net(20))[10:12])
+    assert later / earlier == pytest.approx(math.sqrt(6), rel=1e-3)
 
 
 def test_layers_without_bias_have_no_bias_variance():

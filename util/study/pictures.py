@@ -173,7 +173,8 @@ def rule(results: Results) -> Figure | None:
     add_significance(axes)
     activations = {alone.conditions.activation for alone in differences}
     for activation in sorted(activations - {"relu"}):
-        axes.plot([], [], linestyle="", marker=SHAPES[activation], color="0.3", label=f"{activation} instead of relu")
+        hollow = dict(linestyle="", marker=SHAPES[activation], color="0.3", markerfacecolor="white")
+        axes.plot([], [], label=f"{activation} instead of relu", **hollow)
     add_legend(figure, columns=4)
     return figure
 

@@ -83,11 +83,13 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
     if configuration is None:
         return ""
     losses = results.outcomes(configuration)[:, PRIMARY]
-    if results.diverged(configuration):
-        return f"diverged: {results.diverged(configuration)} of {len(losses)}"
+    diverged = results.diverged(configuration)
     trained = int((losses <= TRAINED).sum())
+    counts = f"trained: {trained} of {len(losses)}"
+    if diverged:
+        return f"{counts}, diverged: {diverged}"
     cell = mean_and_spread(losses)
-    return cell if trained == len(losses) else f"{cell}, trained: {trained} of {len(losses)}"
+    return cell if trained == len(losses) else f"{cell}, {counts}"
 
 
 def pair_table(results: Results, decay: bool) -> str:
