@@ -50,7 +50,7 @@ def parse_options() -> argparse.Namespace:
     add("--default-lr", type=RATE, default=0.001, metavar="RATE",
         help="learning rate of the default training (default: %(default)s)")
     add("--preconditioned-lr", type=RATE, default=0.001, metavar="RATE",
-        help="and of the others (default: %(default)s)")
+        help="of preconditioned and of initialization-only (default: %(default)s)")
     add("--seed", type=SEED, default=0, metavar="N",
         help="of the parameters and the order of the images (default: %(default)s)")
     two_steps = 2 * MINIBATCH  # since one would draw no line
