@@ -52,6 +52,26 @@ def test_readme_shows_the_pages_table_of_what_the_preconditioner_adds():
     assert tables[0] == tables[1] != []
 
 
+def rounded(spread):
+    return float(f"{float(spread):.2g}")
+
+
+def test_both_looks_at_the_rule_are_what_their_pages_say():
+    """A row is found by its depth and the first two digits of its spread."""
+    heading = "what-the-preconditioner-adds-decaying-learning-rate"
+    found = {}
+    for name in "rule", "again":
+        page = sections((STUDY / "results" / f"{name}.md").read_text(encoding="utf-8"))[heading]
+        for line in re.findall(r"^\| [\d.]+ \|.*$", page, re.M):
+            spread, _, _, depth, _, _, difference = line.strip("| ").split(" | ")
+            found.setdefault((depth, rounded(spread)), []).append(difference)
+    shown = {}
+    for line in re.findall(r"^\|.*±.*$", sections(TEXT)["a-test-of-the-rule-of-unequal-gradients"], re.M):
+        _, _, depth, spread, _, _, *looks = line.strip("| ").split(" | ")
+        shown[depth, rounded(spread)] = looks
+    assert shown == found and len(found) == 9
+
+
 def test_losses_and_differences_stand_in_the_tables_that_their_paragraph_links_to():
     """They are the numbers with three digits behind the point; a difference may be told without its sign."""
     linked = {f"results/{page.name}#{anchor}": text for page in PAGES
