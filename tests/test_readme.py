@@ -10,9 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from tests.monte_carlo import extent
 from tests.networks import NETWORKS
-from util.options import parse_options
+from tests.test_signal_propagation import without_biases
 from util.initializations import he, pytorch
 from util.network import Net
+from util.options import parse_options
 from util.signal_propagation import predict, predict_current, predict_for, weight_gradient_spread
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,6 @@ def test_own_network_is_trained_with_preconditioned_gradients(program, capsys):
     exec(program, names)
     assert names["step"] == 99 and names["loss"].isfinite()
     assert "weight-gradient spread " in capsys.readouterr().out
-
     check_factors(names)
 
 
@@ -106,10 +106,6 @@ def test_networks_have_the_factors_that_are_shown():
     shown = {cells[0]: cells[1] for cells in rows(TEXT)}
     for name, (net, input_shape) in NETWORKS.items():
         assert shown[name] == extent([1 / layer.weight_gradient_std for layer in predict(net, input_shape)]), name
-
-
-def without_biases(layer, second_moment):
-    return pytorch(layer, second_moment)._replace(bias=0.0)
 
 
 def perceptron(depth):

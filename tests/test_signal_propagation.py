@@ -128,11 +128,13 @@ def test_squared_norm_of_the_gradient_is_preserved_by_relu_without_bias():
         assert squared_norm == pytest.approx(5.0, rel=1e-9), layer.name
 
 
+def without_biases(layer, second_moment):
+    """PyTorch's initialization, but for the biases."""
+    return pytorch(layer, second_moment)._replace(bias=0.0)
+
+
 def test_biases_alone_make_the_gradients_of_relu_networks_more_unequal_with_depth():
     """Without biases, G s is that of the next layer, whatever the weights' scale; with PyTorch's, G / 6 is handed on."""
-    def without_biases(layer, second_moment):
-        return pytorch(layer, second_moment)._replace(bias=0.0)
-
     shallow, deep = (weight_gradient_spread(predict_for(without_biases, Net(depth))) for depth in (5, 20))
     assert shallow == pytest.approx(3.46, abs=0.005)
     assert deep == pytest.approx(shallow, rel=1e-9)

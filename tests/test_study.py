@@ -448,7 +448,7 @@ def test_no_training_is_compared_with_one_under_other_conditions():
 def test_tables_without_what_diverged_or_has_one_depth():
     diverged = Results([*made("default", 0.001, math.nan, 1.0), *made("preconditioner-only", 0.001, 1.0, 1.0)])
     assert report.pair_table(diverged, False) == ""
-    assert not any("at depth" in part for part in report.page("name", diverged))
+    assert not any("at depth" in part for part in report.sections(diverged))
     swapped = Results([*made("default", 0.001, 1.0, 1.0), *made("preconditioner-only", 0.001, math.nan, 1.0)])
     assert report.pair_table(swapped, False) == ""
 
@@ -559,7 +559,7 @@ def test_what_is_left_of_a_difference_by_monte_carlo():
 def test_studies_that_diverged_are_reported():
     for loss in math.nan, 8e17, math.inf:
         results = Results([*made("default", 0.001, loss, loss), *made("adam", 0.001, loss, loss, depth=7)])
-        text = "\n".join(report.page("name", results))
+        text = report.page("name", results, report.sections(results))
         assert text.count("| diverged: 2 of 2 |") == text.count("| trained: 0 of 2, diverged: 2 |") == 2
         assert "| minus" not in text
 

@@ -8,20 +8,10 @@ import pytest
 from util.study import __main__ as command
 from util.study.methods import METHODS
 
-ROOT = Path(__file__).resolve().parent.parent
-STUDY = ROOT / "util" / "study"
+STUDY = Path(__file__).resolve().parent.parent / "util" / "study"
 FILES = sorted((STUDY / "results").glob("*.csv"))
-PAGES = sorted((STUDY / "results").glob("*.md"))
 TEXT = (STUDY / "README.md").read_text(encoding="utf-8")
 GUESSING = f"{math.log(10):.3f}"
-
-
-def show(arguments, monkeypatch, capsys):
-    """Return what the study's command prints."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["util.study", *arguments])
-    command.main()
-    return capsys.readouterr().out
 
 
 def sections(text):
@@ -33,6 +23,10 @@ def sections(text):
     return found
 
 
+PAGES = {path.name: sections(path.read_text(encoding="utf-8")) for path in (STUDY / "results").glob("*.md")}
+PAIRS = "what-the-preconditioner-adds-decaying-learning-rate"
+
+
 def test_readme_names_each_file_and_its_page():
     assert FILES
     for file in FILES:
@@ -40,15 +34,13 @@ def test_readme_names_each_file_and_its_page():
 
 
 def test_readme_links_to_every_page():
-    for page in PAGES:
-        assert f"[{page.name}](results/{page.name})" in TEXT
+    for name in PAGES:
+        assert f"[{name}](results/{name})" in TEXT
 
 
 def test_readme_shows_the_pages_table_of_what_the_preconditioner_adds():
-    page = (STUDY / "results" / "depth.md").read_text(encoding="utf-8")
-    expected = sections(page)["what-the-preconditioner-adds-decaying-learning-rate"]
-    shown = sections(TEXT)["what-the-preconditioner-adds"].split("\n\n*Verdicts")[0]
-    tables = [re.findall(r"^\|.*$", text, re.M) for text in (shown, expected)]
+    shown = sections(TEXT)["what-the-preconditioner-adds"]
+    tables = [re.findall(r"^\|.*$", text, re.M) for text in (shown, PAGES["depth.md"][PAIRS])]
     assert tables[0] == tables[1] != []
 
 
@@ -58,11 +50,9 @@ def rounded(spread):
 
 def test_both_looks_at_the_rule_are_what_their_pages_say():
     """A row is found by its depth and the first two digits of its spread."""
-    heading = "what-the-preconditioner-adds-decaying-learning-rate"
     found = {}
-    for name in "rule", "again":
-        page = sections((STUDY / "results" / f"{name}.md").read_text(encoding="utf-8"))[heading]
-        for line in re.findall(r"^\| [\d.]+ \|.*$", page, re.M):
+    for name in "rule.md", "again.md":
+        for line in re.findall(r"^\| [\d.]+ \|.*$", PAGES[name][PAIRS], re.M):
             spread, _, _, depth, _, _, difference = line.strip("| ").split(" | ")
             found.setdefault((depth, rounded(spread)), []).append(difference)
     shown = {}
@@ -74,8 +64,7 @@ def test_both_looks_at_the_rule_are_what_their_pages_say():
 
 def test_losses_and_differences_stand_in_the_tables_that_their_paragraph_links_to():
     """They are the numbers with three digits behind the point; a difference may be told without its sign."""
-    linked = {f"results/{page.name}#{anchor}": text for page in PAGES
-              for anchor, text in sections(page.read_text(encoding="utf-8")).items()}
+    linked = {f"results/{name}#{anchor}": text for name, page in PAGES.items() for anchor, text in page.items()}
     prose = re.sub(r"^[|#].*$|^```[\s\S]*?^```$", "", TEXT, flags=re.M)
     paragraphs = re.split(r"\n\n|\n(?=- |\d+\. )", prose)
     checked = 0
@@ -96,8 +85,9 @@ def test_readme_explains_every_method():
 
 
 def test_readme_shows_every_option(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["util.study", "--help"])
     with pytest.raises(SystemExit):
-        show(["--help"], monkeypatch, capsys)
+        command.main()
     options = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
     (usage,) = re.findall(r"-m util\.study FILE (.*?)\n```", TEXT, re.S)
     assert set(re.findall(r"--[a-z][a-z-]*", usage)) == options

@@ -31,7 +31,7 @@ from util.signal_propagation import predict_current
 from util.study.methods import METHODS, measure
 from util.study.options import parse_options
 from util.study.pictures import draw_all
-from util.study.report import page, reference_page
+from util.study.report import difference_tables, page, sections
 from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
                                 reduce_losses, rounded)
 from util.study.statistics import Results
@@ -52,10 +52,9 @@ def main() -> None:
     elif not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
-    name = options.file.name
     method, rate = options.reference or ("default", None)
-    parts = reference_page(name, results, method, rate) if options.reference else page(name, results)
-    print("\n\n".join(parts), flush=True)
+    tables = difference_tables(results, method, rate) if options.reference else sections(results)
+    print(page(options.file.name, results, tables), flush=True)
     if options.pictures:
         print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
         draw_all(results, method, rate, options.pictures)

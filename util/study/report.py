@@ -1,7 +1,7 @@
 """The page that the study prints: tables in Markdown, each under a heading and a caption."""
 from __future__ import annotations
 
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,21 +18,15 @@ SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (
                "this table).")
 
 
-def page(name: str, results: Results) -> Iterator[str]:
-    """Yield a page's parts: its head, and each table that has rows, below a heading and a caption.
+def page(name: str, results: Results, tables: Iterable[str]) -> str:
+    """Return a page: its head, and those of its tables that have rows.
 
     Args:
         name: of the file.
         results: all that it holds.
+        tables: of `sections`, or of `difference_tables` alone.
     """
-    yield head(name, results)
-    yield from filter(None, sections(results))
-
-
-def reference_page(name: str, results: Results, method: str, rate: float | None) -> Iterator[str]:
-    """Yield the parts of a page that has nothing but the differences from a method, at a rate or at its best one."""
-    yield head(name, results)
-    yield from filter(None, difference_tables(results, method, rate))
+    return "\n\n".join([head(name, results), *filter(None, tables)])
 
 
 def head(name: str, results: Results) -> str:
@@ -99,9 +93,9 @@ def pair_table(results: Results, decay: bool) -> str:
         differences = results.differences(preconditioned, alone)
         if alone.conditions.decay == decay and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"`{preconditioned}`", f"`{alone}`"]
+            names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`"]
             place = [alone.conditions.depth, len(differences)]
-            rows.append([f"{spread_before(alone):g}", *names, *place, signed(early), signed(final)])
+            rows.append([*names, *place, signed(early), signed(final)])
             p_values.append(final[2])
     return section(
         f"What the preconditioner adds, {SCHEDULES[decay]}",
@@ -153,8 +147,9 @@ def outcome_table(results: Results) -> str:
         seeds = results.seeds(configuration)
         bold = "**" if results.is_best(configuration) else ""
         row = [f"{bold}`{configuration}`{bold}", configuration.conditions.depth, len(seeds)]
-        if results.diverged(configuration):
-            rows.append([*row, f"diverged: {results.diverged(configuration)} of {len(seeds)}", *[""] * len(OUTCOMES)])
+        diverged = results.diverged(configuration)
+        if diverged:
+            rows.append([*row, f"diverged: {diverged} of {len(seeds)}", *[""] * len(OUTCOMES)])
             continue
         outcomes = map(mean_and_spread, results.outcomes(configuration).T)
         epoch = results.overtaken(configuration)
