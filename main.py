@@ -24,8 +24,8 @@ from util.options import parse_options
 from util.parallel import run_parallel
 from util.plot import check_figure, draw, save_figure
 from util.runs import Run, Training, make_folder, save_run
-from util.signal_propagation import predict, weight_gradient_spread
 from util.static_preconditioned_train import static_preconditioned_train
+from util.theory import predict, weight_gradient_spread
 from util.training import MINIBATCH, evaluate
 
 TITLES = {"cifar10": "CIFAR-10", "synthetic": "synthetic data, not CIFAR-10"}

@@ -24,7 +24,7 @@ from util import data, training
 from util.data import synthetic_images
 from util.failure import plain_endings
 from util.network import Net
-from util.signal_propagation import predict
+from util.theory import predict
 from util.training import evaluate
 
 # pytest-xdist has a thread of its own, which takes no harm when a test forks

@@ -9,8 +9,8 @@ from scipy import stats
 from torch import nn
 
 from util.network import Net
-from util.signal_propagation import predict, predict_current
-from util.static_preconditioned_train import initialize, precondition, preconditioner
+from util.static_preconditioned_train import precondition, preconditioner
+from util.theory import initialize, predict, predict_current
 
 CHAINS = [
     (Net(), (3, 32, 32)),

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tests.monte_carlo import extent
-from tests.networks import NETWORKS
-from tests.test_signal_propagation import without_biases
-from util.initializations import he, pytorch
+from tests.theory.monte_carlo import extent
+from tests.theory.networks import NETWORKS
+from tests.theory.test_propagation import without_biases
 from util.network import Net
 from util.options import parse_options
-from util.signal_propagation import predict, predict_current, predict_for, weight_gradient_spread
+from util.theory import predict, predict_current, predict_for, weight_gradient_spread
+from util.theory.initializations import he, pytorch
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "util" / "study"

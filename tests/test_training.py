@@ -11,8 +11,8 @@ from tests.helpers import IMAGES, METHODS, random_images, trained
 from util import training
 from util.data import scale
 from util.network import Net
-from util.signal_propagation import predict
-from util.static_preconditioned_train import initialize, preconditioner
+from util.static_preconditioned_train import preconditioner
+from util.theory import initialize, predict
 from util.training import evaluate, train
 
 def plain_minibatches(order):

@@ -8,8 +8,7 @@ import torch
 
 from util.data import Images
 from util.network import Net
-from util.signal_propagation import predict
-from util.static_preconditioned_train import initialize
+from util.theory import initialize, predict
 from util.training import train
 
 

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from util.data import Images
 from util.network import Net
-from util.signal_propagation import LayerStatistics, check_statistics, gradient_stds, predict
+from util.theory import LayerStatistics, gradient_stds, initialize, predict
 from util.training import train
 
 
@@ -26,19 +26,6 @@ def static_preconditioned_train(net: Net, images: Images, learning_rate: float, 
     losses = train(net, images, optimizer, epochs, seed, report)
     handle.remove()
     return losses
-
-
-def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
-    """Draw normal weights and biases in place, by the global torch generator, with the scales that `predict` says.
-
-    Frozen parameters are drawn, too. Raises a ValueError if the statistics are of another network.
-    """
-    check_statistics(net, statistics)
-    for layer in statistics:
-        module = net.get_submodule(layer.name)
-        nn.init.normal_(module.weight, std=layer.weight_std)
-        if module.bias is not None:
-            nn.init.normal_(module.bias, std=layer.bias_std)
 
 
 def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> Preconditioning:

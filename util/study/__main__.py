@@ -27,7 +27,6 @@ from util.failure import Failure, plain_endings
 from util.network import TUTORIAL_DEPTH, Net
 from util.parallel import run_parallel
 from util.runs import make_folder
-from util.signal_propagation import predict_current
 from util.study.methods import METHODS, measure
 from util.study.options import parse_options
 from util.study.pictures import draw_all
@@ -35,6 +34,7 @@ from util.study.report import difference_tables, page, sections
 from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
                                 reduce_losses, rounded)
 from util.study.statistics import Results
+from util.theory import predict_current
 from util.training import evaluate, train
 
 

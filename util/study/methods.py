@@ -12,9 +12,9 @@ from torch import nn
 from torch.func import functional_call
 
 from util.data import Images, scale
-from util.initializations import Initialization, glorot, he, pytorch, variance_preserving
-from util.signal_propagation import LayerStatistics, input_moments, predict_current, predict_for
-from util.static_preconditioned_train import initialize, precondition
+from util.static_preconditioned_train import precondition
+from util.theory import LayerStatistics, initialize, input_moments, predict_current, predict_for
+from util.theory.initializations import Initialization, glorot, he, pytorch, variance_preserving
 from util.training import MINIBATCH
 
 MEASURED_IMAGES = 500  # on which gradients are measured

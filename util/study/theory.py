@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from util.network import Net
-from util.signal_propagation import LayerStatistics, predict_for, weight_gradient_spread
 from util.study.methods import INITIALIZATIONS, draw_for_images
+from util.theory import LayerStatistics, predict_for, weight_gradient_spread
 
 RESOLUTION = 1e-9  # of correlations, by the theory's quadrature
 NAMES = [name for name, start in INITIALIZATIONS.items() if start.draw is not draw_for_images]  # those of white noise

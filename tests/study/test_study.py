@@ -20,14 +20,14 @@ from util import data
 from util.data import DataSet, minibatches, scale
 from util.failure import Failure
 from util.network import Net
-from util.signal_propagation import input_moments, predict, predict_current
-from util.static_preconditioned_train import initialize, preconditioner
+from util.static_preconditioned_train import preconditioner
 from util.study import __main__ as command, methods, report, results
 from util.study.methods import METHODS
 from util.study.results import (COLUMNS, Conditions, Configuration, Trial, TrialResult, append, check_appendable,
                                 read_results, reduce_losses, write_row)
 from util.study.statistics import Results, good_rates, holm, interval, outcomes, overtaking_epoch
 from util.study.theory import Ends
+from util.theory import initialize, input_moments, predict, predict_current
 from util.training import evaluate, train
 
 DATA = DataSet("synthetic", IMAGES, random_images(40))

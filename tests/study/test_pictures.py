@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.test_study import made
+from tests.study.test_study import made
 from util.study import pictures
 from util.study.methods import INITIALIZATIONS, METHODS, PAIRS
 from util.study.statistics import Results

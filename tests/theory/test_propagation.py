@@ -10,13 +10,12 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from tests.monte_carlo import root_mean_square, sample
-from tests.networks import NETWORKS, PreActivation
-from util.initializations import glorot, he, pytorch
+from tests.theory.monte_carlo import root_mean_square, sample
+from tests.theory.networks import NETWORKS, PreActivation
 from util.network import Net
-from util.signal_propagation import (gradient_stds, input_moments, predict, predict_current, predict_for,
-                                     weight_gradient_spread)
-from util.static_preconditioned_train import initialize
+from util.theory import (gradient_stds, initialize, input_moments, predict, predict_current, predict_for,
+                         weight_gradient_spread)
+from util.theory.initializations import glorot, he, pytorch
 
 TOLERANCE = 0.03  # of a standard deviation, relative; over three standard errors, which `compare` makes sure of
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from util import windows
-from util.windows import Windows
+from util.theory import windows
+from util.theory.windows import Windows
 
 CONVOLUTIONS = [
     (nn.Conv2d(1, 1, 3), (5, 4)),

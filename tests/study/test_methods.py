@@ -10,10 +10,10 @@ from torch import nn
 from tests.test_training import IMAGES, random_images
 from util.data import Images, scale
 from util.network import Net
-from util.signal_propagation import gradient_stds, input_moments, predict, predict_current
-from util.static_preconditioned_train import initialize, precondition, preconditioner
+from util.static_preconditioned_train import precondition, preconditioner
 from util.study import methods, theory
 from util.study.methods import GRADIENTS, METHODS, PAIRS
+from util.theory import gradient_stds, initialize, input_moments, predict, predict_current
 
 
 def seeded(depth=5):

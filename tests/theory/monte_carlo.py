@@ -1,6 +1,6 @@
 """Measured statistics of random networks, to hold the analytic ones against.
 
-    python3 -m tests.monte_carlo [--data-dir data]    # for white noise, and for CIFAR-10 if its folder is named
+    python3 -m tests.theory.monte_carlo [--data-dir data]    # for white noise, and for CIFAR-10 if its folder is named
 """
 import argparse
 from collections import defaultdict
@@ -14,15 +14,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torchvision.models import get_model
 
-from tests.networks import NETWORKS as KINDS
-from util.activation_moments import activation_moments
+from tests.theory.networks import NETWORKS as KINDS
 from util.curves import overtaking_epoch
 from util.data import load, scale
 from util.default_train import default_train
 from util.network import Net
-from util.signal_propagation import STANDARD, gradient_stds, input_moments, predict
-from util.static_preconditioned_train import initialize
 from util.study.results import PARTS, reduce_losses
+from util.theory import gradient_stds, initialize, input_moments, predict
+from util.theory.propagation import STANDARD
+from util.theory.quadrature import activation_moments
 from util.training import MINIBATCH
 
 NETWORKS = 10_000

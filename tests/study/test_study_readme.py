@@ -8,7 +8,7 @@ import pytest
 from util.study import __main__ as command
 from util.study.methods import METHODS
 
-STUDY = Path(__file__).resolve().parent.parent / "util" / "study"
+STUDY = Path(__file__).resolve().parents[2] / "util" / "study"
 FILES = sorted((STUDY / "results").glob("*.csv"))
 TEXT = (STUDY / "README.md").read_text(encoding="utf-8")
 GUESSING = f"{math.log(10):.3f}"

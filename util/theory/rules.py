@@ -1,9 +1,9 @@
 """Which rule each kind of module, function and method has.
 
-A rule takes a module and the signal that enters it, and returns the signal that leaves it (`util.signals`). To add a
+A rule takes a module and the signal that enters it, and returns the signal that leaves it (`util.theory.signals`). To add a
 kind of activation, add a line to `ACTIVATIONS`, and to `KINKS` if its slope jumps elsewhere than at 0. To add another
 kind of module, write a rule and add a line to `RULES`; `FUNCTIONS` has what is used as a function, too. If no signal of
-`util.signals` does what the module does, the rule is a new kind of `Signal`, which sets `second`, `cross` and
+`util.theory.signals` does what the module does, the rule is a new kind of `Signal`, which sets `second`, `cross` and
 `distant`, and has a `backward` that calls `pass_back`.
 """
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from util import windows
-from util.signals import Activated, Averaged, Passed, Signal, Sum, check
-from util.windows import Windows
+from util.theory import windows
+from util.theory.signals import Activated, Averaged, Passed, Signal, Sum, check
+from util.theory.windows import Windows
 
 
 def activate(module: nn.Module, signal: Signal) -> Activated:
@@ -136,7 +136,6 @@ def _mean_function(signal: Signal, dim: Sequence[int], keepdim: bool = False) ->
     return average if keepdim else reshape(nn.Flatten(), average)
 
 
-WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 ACTIVATIONS = {  # elementwise functions: kinds of modules, and the functions and methods that do the same
     nn.CELU: [functional.celu],
     nn.ELU: [functional.elu],
@@ -192,7 +191,7 @@ NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2
                   functional.group_norm, functional.instance_norm, functional.layer_norm)
 SOFTMAXES = (nn.LogSoftmax, nn.Softmax, functional.log_softmax, functional.softmax, torch.log_softmax, torch.softmax,
              "log_softmax", "softmax")
-NO_REASON = "; util/rules.py lists what has one"
+NO_REASON = "; util/theory/rules.py lists what has one"
 REASONS = {  # why some have no rule
     **dict.fromkeys(NORMALIZATIONS, ": a normalization makes its output's scale independent of the weights'"),
     **dict.fromkeys(SOFTMAXES, ": leave it to the loss, such as cross_entropy, and predict the network without it"),

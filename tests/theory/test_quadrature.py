@@ -8,7 +8,7 @@ from scipy.integrate import dblquad, quad, quad_vec
 from scipy.special import ndtr
 from torch import nn
 
-from util.activation_moments import activation_moments
+from util.theory.quadrature import activation_moments
 
 
 def moments(function, rho, variance=1.0, count=1, kinks=(0.0,)):

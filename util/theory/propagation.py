@@ -1,8 +1,8 @@
 """Analytic statistics of the signals and gradients in a random network.
 
-The network is traced by torch.fx. Each of its operations has a rule (`util.rules`) for the moments of its output and,
-on the way back, for those of the gradient (`util.signals`). Weights and biases are independent and symmetric about
-zero, with variances that an initialization (`util.initializations`) chooses for each layer. The gradient is that of a
+The network is traced by torch.fx. Each of its operations has a rule (`util.theory.rules`) for the moments of its output and,
+on the way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about
+zero, with variances that an initialization (`util.theory.initializations`) chooses for each layer. The gradient is that of a
 single sample, for a standard normal gradient at the network's output.
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2. What they assume:
@@ -24,27 +24,17 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import torch
 from torch import fx, nn
 
-from util.initializations import BIAS_VARIANCE, Initialization, current, variance_preserving
-from util.rules import RULES, WEIGHT_LAYERS, apply_function, apply_rule
-from util.signals import Gradient, Input, Signal, Sum, WeightLayer, ancestors, check, positive
+from util.theory.initializations import BIAS_VARIANCE, Initialization, current, variance_preserving
+from util.theory.rules import RULES, apply_function, apply_rule
+from util.theory.signals import Gradient, Input, Signal, Sum, WeightLayer, ancestors, check, positive
+from util.theory.statistics import WEIGHT_LAYERS, LayerStatistics
 
 STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
-
-
-class LayerStatistics(NamedTuple):
-    """Standard deviations over random networks, of a layer's parameters and of one sample's gradients by them."""
-
-    name: str
-    weight_std: float
-    bias_std: float  # 0 if there is no bias
-    weight_gradient_std: float
-    bias_gradient_std: float  # also if there is no bias
-    correlation: float  # of its pre-activations at two neighbouring positions of a channel, or for two inputs
 
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = BIAS_VARIANCE,
@@ -52,7 +42,7 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
     """Compute the weight scales that keep every pre-activation at unit variance, and the gradients' scales that follow.
 
     Args:
-        net: made of operations that `util.rules` lists; the values of its parameters play no role. Dropout counts if
+        net: made of operations that `util.theory.rules` lists; the values of its parameters play no role. Dropout counts if
             the network is in training mode.
         input_shape: of one input, (channels, height, width) or (features,).
         bias_variance: beta^2, 0 <= beta^2 < 1, the share of a pre-activation's variance that its bias, if any, carries.
@@ -81,7 +71,7 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
 
 def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                 input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
-    """Compute the same records for random networks of an initialization, see `util.initializations`."""
+    """Compute the same records for random networks of an initialization, see `util.theory.initializations`."""
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_unchanged(net)
@@ -290,30 +280,3 @@ def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:
         return second, max(0.0, cross)  # a little below 0, it is 0, and measured on few images
     raise ValueError("input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are "
                      f"{tuple(input_moments)}; the theory does not cover neighbours of opposite signs")
-
-
-def weight_gradient_spread(statistics: list[LayerStatistics]) -> float:
-    """Return the largest over the smallest standard deviation of the layers' weight gradients: how unequal they are."""
-    stds = [layer.weight_gradient_std for layer in statistics]
-    return max(stds) / min(stds)
-
-
-def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
-    """Raise a ValueError unless the statistics are of the layers of this network, in any order."""
-    layers = [name for name, module in net.named_modules() if isinstance(module, WEIGHT_LAYERS)]
-    same = sorted(layers) == sorted(layer.name for layer in statistics)
-    check(same, f"the statistics are not of this network, whose layers are {', '.join(layers)}")
-
-
-def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`.
-
-    Raises a ValueError if the statistics are not of all layers of this network.
-    """
-    check_statistics(net, statistics)
-    stds = {}
-    for layer in statistics:
-        module = net.get_submodule(layer.name)
-        stds[module.weight] = layer.weight_gradient_std
-        stds[module.bias] = layer.bias_gradient_std
-    return [stds[parameter] for parameter in net.parameters()]

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from util import windows
-from util.activation_moments import Moments, activation_moments
-from util.initializations import Initialization, fan_in
-from util.windows import Windows
+from util.theory import windows
+from util.theory.quadrature import Moments, activation_moments
+from util.theory.initializations import Initialization, fan_in
+from util.theory.windows import Windows
 
 
 NOTHING = torch.zeros((), dtype=torch.float64)

@@ -9,13 +9,13 @@ from torch import nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional
 
-from tests.monte_carlo import root_mean_square, sample
-from tests.networks import GlobalAverageNet, ResidualNet, lenet, overlapping_pool_net, perceptron
-from util.initializations import pytorch, variance_preserving
-from util.rules import ACTIVATIONS
-from util.signal_propagation import Walk, gradient_stds, predict, predict_for
-from util.signals import Input
-from util.static_preconditioned_train import initialize
+from tests.theory.monte_carlo import root_mean_square, sample
+from tests.theory.networks import GlobalAverageNet, ResidualNet, lenet, overlapping_pool_net, perceptron
+from util.theory import gradient_stds, initialize, predict, predict_for
+from util.theory.initializations import pytorch, variance_preserving
+from util.theory.propagation import Walk
+from util.theory.rules import ACTIVATIONS
+from util.theory.signals import Input
 
 
 def signs(count):

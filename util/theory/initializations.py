@@ -10,6 +10,7 @@ from typing import Callable, NamedTuple
 
 from torch import nn
 
+from util.theory.statistics import LayerStatistics, check_statistics
 
 BIAS_VARIANCE = 0.04  # of variance-preserving initializations
 
@@ -64,3 +65,16 @@ def fan_in(layer: nn.Module) -> int:
 
 def _mean_square(parameter: nn.Parameter) -> float:
     return parameter.detach().double().square().mean().item()
+
+
+def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:
+    """Draw normal weights and biases in place, by the global torch generator, with the scales that `predict` says.
+
+    Frozen parameters are drawn, too. Raises a ValueError if the statistics are of another network.
+    """
+    check_statistics(net, statistics)
+    for layer in statistics:
+        module = net.get_submodule(layer.name)
+        nn.init.normal_(module.weight, std=layer.weight_std)
+        if module.bias is not None:
+            nn.init.normal_(module.bias, std=layer.bias_std)

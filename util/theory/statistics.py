@@ -1,0 +1,46 @@
+"""What the theory says of each layer, and what follows from it for each parameter."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+
+WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
+
+
+class LayerStatistics(NamedTuple):
+    """Standard deviations over random networks, of a layer's parameters and of one sample's gradients by them."""
+
+    name: str
+    weight_std: float
+    bias_std: float  # 0 if there is no bias
+    weight_gradient_std: float
+    bias_gradient_std: float  # also if there is no bias
+    correlation: float  # of its pre-activations at two neighbouring positions of a channel, or for two inputs
+
+
+def weight_gradient_spread(statistics: list[LayerStatistics]) -> float:
+    """Return the largest over the smallest standard deviation of the layers' weight gradients: how unequal they are."""
+    stds = [layer.weight_gradient_std for layer in statistics]
+    return max(stds) / min(stds)
+
+
+def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
+    """Raise a ValueError unless the statistics are of the layers of this network, in any order."""
+    layers = [name for name, module in net.named_modules() if isinstance(module, WEIGHT_LAYERS)]
+    if sorted(layers) != sorted(layer.name for layer in statistics):
+        raise ValueError(f"the statistics are not of this network, whose layers are {', '.join(layers)}")
+
+
+def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
+    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`.
+
+    Raises a ValueError if the statistics are not of all layers of this network.
+    """
+    check_statistics(net, statistics)
+    stds = {}
+    for layer in statistics:
+        module = net.get_submodule(layer.name)
+        stds[module.weight] = layer.weight_gradient_std
+        stds[module.bias] = layer.bias_gradient_std
+    return [stds[parameter] for parameter in net.parameters()]
