@@ -1,0 +1,91 @@
+"""Five networks for (N, 3, 32, 32) images and ten classes: kinds that people have, without normalization, and narrow."""
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def lenet5() -> nn.Sequential:
+    """LeNet-5 (LeCun et al., 1998) with ReLU and max pools."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(),
+        nn.Linear(120, 84), nn.ReLU(),
+        nn.Linear(84, 10))
+
+
+def vgg(depths: Sequence[int], width: int = 8) -> nn.Sequential:
+    """VGG (Simonyan and Zisserman, 2015) for 32x32 images, an eighth as wide, and without dropout.
+
+    Args:
+        depths: the number of convolutions in each of the five stages, of 1, 2, 4, 8 and 8 times `width` channels.
+        width: channels of the first stage.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for depth, factor in zip(depths, (1, 2, 4, 8, 8)):
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, factor * width, 3, padding=1), nn.ReLU()]
+            channels = factor * width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(
+        *layers, nn.Flatten(),
+        nn.Linear(channels, channels), nn.ReLU(),
+        nn.Linear(channels, channels), nn.ReLU(),
+        nn.Linear(channels, 10))
+
+
+def vgg11() -> nn.Sequential:
+    """VGG with eight convolutions."""
+    return vgg([1, 1, 2, 2, 2])
+
+
+def vgg16() -> nn.Sequential:
+    """VGG with 13 convolutions."""
+    return vgg([2, 2, 3, 3, 3])
+
+
+def perceptron() -> nn.Sequential:
+    """Ten layers with GELU; the hidden ones have 128 neurons."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(3 * 32 * 32, 128), nn.GELU()]
+    for _ in range(8):
+        layers += [nn.Linear(128, 128), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(128, 10))
+
+
+class PreActivation(nn.Module):
+    """A block of a pre-activation residual network (He et al., 2016); where it changes the map, so does its shortcut."""
+
+    def __init__(self, channels: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, outputs, 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        changes = stride > 1 or outputs != channels
+        self.shortcut = nn.Conv2d(channels, outputs, 1, stride) if changes else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the shortcut and the residual."""
+        residual = self.conv1(functional.relu(x))
+        residual = self.conv2(functional.relu(residual))
+        return self.shortcut(x) + residual
+
+
+def resnet20(width: int = 8) -> nn.Sequential:
+    """A pre-activation residual network of 20 layers and two shortcuts with weights; its maps are 16x16, 8x8 and 4x4."""
+    blocks = []
+    channels = width
+    for outputs in (width, 2 * width, 4 * width):
+        stride = 1 if outputs == channels else 2
+        blocks += [PreActivation(channels, outputs, stride), PreActivation(outputs, outputs),
+                   PreActivation(outputs, outputs)]
+        channels = outputs
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2, padding=1), *blocks, nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+NETWORKS = {"lenet5": lenet5, "vgg11": vgg11, "vgg16": vgg16, "perceptron": perceptron, "resnet20": resnet20}
