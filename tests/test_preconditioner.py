@@ -1,15 +1,15 @@
 """Initialization and preconditioner do what the statistics promise."""
 import copy
-import pickle
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.stats import gmean
 from torch import nn
 
 from util.network import Net
-from util.static_preconditioned_train import precondition, preconditioner
+from util.static_preconditioned_train import precondition, preconditioner, starting_rate
 from util.theory import initialize, predict, predict_current
 
 CHAINS = [
@@ -46,7 +46,9 @@ def test_initialization_has_the_predicted_scales(net, input_shape):
 def test_factors_are_in_the_order_of_the_parameters(net, input_shape):
     statistics = predict(net, input_shape)
     stds = by_parameter(statistics, "weight_gradient_std", "bias_gradient_std")
-    assert preconditioner(net, statistics) == [1 / stds[name] for name, _ in net.named_parameters()]
+    expected = [1 / stds[name] for name, _ in net.named_parameters()]
+    assert list(preconditioner(net, statistics).values()) == expected
+    assert starting_rate(0.1, net, statistics) == pytest.approx(0.1 / gmean(expected))
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def test_second_call_takes_the_place_of_the_first(net):
     check_same(gradients(net), expected)
     first.remove()
     check_same(gradients(net), expected)
+    check_same(gradients(copy.deepcopy(net)), plain)
     second.remove()
     check_same(gradients(net), plain)
 
@@ -107,16 +110,6 @@ def test_other_hooks_stay(net):
     check_same({"0.weight": gradients(net)["0.weight"]}, {"0.weight": 2 * expected["0.weight"]})
 
 
-def test_gradients_accumulate(net):
-    expected = multiplied(net, gradients(net))
-    precondition(net, predict(net, (6,)))
-    gradients(net)
-    inputs = torch.arange(18.0).reshape(3, 6).cos()
-    net(inputs).square().sum().backward()
-    check_same({name: parameter.grad for name, parameter in net.named_parameters()},
-               {name: 2 * gradient for name, gradient in expected.items()})
-
-
 def test_frozen_parameters_are_left_alone(net):
     expected = multiplied(net, gradients(net))
     net[0].weight.requires_grad_(False)
@@ -125,57 +118,6 @@ def test_frozen_parameters_are_left_alone(net):
     assert measured.pop("0.weight") is None
     del expected["0.weight"]
     check_same(measured, expected)
-
-
-def train_steps(net, optimizer, copied=lambda optimizer: optimizer):
-    """Take three steps, and hand the optimizer through a copy before each."""
-    for _ in range(3):
-        gradients(net)
-        optimizer.step()
-        state = copied(optimizer).state_dict()
-        optimizer.load_state_dict(state)
-    return dict(net.named_parameters())
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
-def test_it_is_no_affair_of_the_optimizer(net, copied):
-    """Which may be copied, pickled and restored; beside, SGD with momentum is written out."""
-    by_hand = copy.deepcopy(net)
-    precondition(net, predict(net, (6,)))
-    after = train_steps(net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9), copied)
-    velocity = {name: 0 for name, _ in by_hand.named_parameters()}
-    for _ in range(3):
-        factored = multiplied(by_hand, gradients(by_hand))
-        for name, parameter in by_hand.named_parameters():
-            velocity[name] = 0.9 * velocity[name] + factored[name]
-            parameter.data -= 0.01 * velocity[name]
-    check_same(after, dict(by_hand.named_parameters()))
-
-
-def test_step_with_a_closure(net):
-    """LBFGS computes the gradients itself; without memory, its first step is one along the multiplied gradient."""
-    expected = {name: parameter - 0.001 * factored for (name, parameter), factored in
-                zip(copy.deepcopy(net).named_parameters(), multiplied(net, gradients(net)).values())}
-    precondition(net, predict(net, (6,)))
-    size = sum(gradient.abs().sum().item() for gradient in gradients(net).values())
-    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.001 * max(1, size), max_iter=1)
-
-    def closure():
-        gradients(net)
-        return net(torch.arange(18.0).reshape(3, 6).cos()).square().sum()
-
-    optimizer.step(closure)
-    check_same(dict(net.named_parameters()), expected)
-
-
-def test_adam_undoes_the_factors(net):
-    """As the docstring says: its first step has the size of the learning rate, whatever the gradient's."""
-    plain = copy.deepcopy(net)
-    precondition(net, predict(net, (6,)))
-    for each in net, plain:
-        gradients(each)
-        torch.optim.Adam(each.parameters(), lr=0.01, eps=1e-30).step()
-    check_same(dict(net.named_parameters()), dict(plain.named_parameters()))
 
 
 def test_statistics_of_another_scale_are_refused():

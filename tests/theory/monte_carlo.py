@@ -21,7 +21,7 @@ from util.default_train import default_train
 from util.network import Net
 from util.study.results import PARTS, reduce_losses
 from util.theory import gradient_stds, initialize, input_moments, predict
-from util.theory.propagation import STANDARD
+from util.theory.propagation import WHITE_NOISE as STANDARD
 from util.theory.quadrature import activation_moments
 from util.training import MINIBATCH
 
@@ -90,7 +90,7 @@ def ratio_table(columns):
         signals, gradients = sample_initialized(net, statistics, draw_inputs, NETWORKS)
         for name, squares in signals.items():
             rows[f"variance of z, {name}"].append(f"{squares.mean():.3f} ± {sem(squares):.3f}")
-        for (name, squares), std in zip(gradients.items(), gradient_stds(net, statistics)):
+        for (name, squares), std in zip(gradients.items(), gradient_stds(net, statistics).values()):
             ratio, error = root_mean_square(squares / std**2)
             rows[f"gradient of {name}"].append(f"{ratio:.3f} ± {error:.3f}")
     yield row("measured / predicted", *columns)
@@ -107,7 +107,7 @@ def network_table(networks):
         statistics = predict(net, input_shape)
         factors = [1 / layer.weight_gradient_std for layer in statistics]
         signals, gradients = sample_initialized(net, statistics, lambda: torch.randn(INPUTS, *input_shape), networks)
-        stds = gradient_stds(net, statistics)
+        stds = list(gradient_stds(net, statistics).values())
         ratios = {tensor: root_mean_square(squares)[0] / std
                   for (tensor, squares), std in zip(gradients.items(), stds)}
         weights = [ratio for tensor, ratio in ratios.items() if tensor.endswith("weight")]
@@ -223,7 +223,7 @@ def single_networks():
 def single_network_ratios(net, input_shape, networks, inputs, passes):
     """Return (networks, tensors): the root mean square of each network's gradients, relative to the predicted one."""
     statistics = predict(net, input_shape)
-    stds = gradient_stds(net, statistics)
+    stds = list(gradient_stds(net, statistics).values())
     ratios = []
     for network in range(networks):
         initialize(net, statistics)
@@ -245,7 +245,7 @@ def loss_gradients(images):
         chosen = torch.randint(len(images.labels), (1,))
         cross_entropy(net(scale(images.pixels[chosen])), images.labels[chosen]).backward()
         squares += [mean_square(parameter.grad) for parameter in net.parameters()]
-    ratios = np.sqrt(squares / NETWORKS) / gradient_stds(net, statistics)
+    ratios = np.sqrt(squares / NETWORKS) / list(gradient_stds(net, statistics).values())
     weights = ratios[::2]
     yield (f"{NETWORKS} networks, RMS of the loss's gradient on an image / predicted, largest / smallest: of weights "
            f"{weights.max() / weights.min():.1f}, of all tensors {ratios.max() / ratios.min():.1f}")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations, prune
 
 from tests.theory.monte_carlo import root_mean_square, sample
 from tests.theory.networks import NETWORKS, PreActivation
@@ -49,7 +48,7 @@ def test_monte_carlo_of_the_tutorials_network():
     signals, gradients = sample(
         net, lambda: initialize(net, statistics), lambda: torch.randn(2, 3, 32, 32), 2500, seed=0)
     compare(signals, [1.0] * 5)
-    compare(gradients, gradient_stds(net, statistics))
+    compare(gradients, gradient_stds(net, statistics).values())
 
 
 def test_monte_carlo_of_the_current_prediction():
@@ -59,7 +58,7 @@ def test_monte_carlo_of_the_current_prediction():
     input_shape = (8, 20, 20)
     stds = [0.3, 0.8, 0.1, 1.5]
     fill(net, stds)
-    predicted = gradient_stds(net, predict_current(net, input_shape, input_moments=(0.5, 0.25)))
+    predicted = gradient_stds(net, predict_current(net, input_shape, input_moments=(0.5, 0.25))).values()
 
     def draw_parameters():
         for parameter, std in zip(net.parameters(), stds):
@@ -99,20 +98,11 @@ def test_initializations_are_those_of_pytorch(rule, draw):
         assert layer.weight_std == pytest.approx(drawn.weight_std, rel=0.02), layer.name
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_very_deep_chain_stays_finite(bias):
+def test_deep_chain_stays_finite():
     """Where neighbouring inputs are equal, rho = 1 up to rounding errors. A pool of one position is none."""
-    net = repeat(200, nn.Conv2d(4, 4, 1, bias=bias), nn.ReLU(), nn.MaxPool2d(1))
+    net = repeat(100, nn.Conv2d(4, 4, 1), nn.ReLU(), nn.MaxPool2d(1))
     for layer in predict(net, (4, 2, 2), input_moments=(1, 1)):
         assert 0 < layer.weight_gradient_std < math.inf
-
-
-def test_thousands_of_layers():
-    """G_l = 2 of 4 outputs in all of them, in 4 channels."""
-    net = repeat(2000, nn.Linear(4, 4, bias=False), nn.ReLU())
-    first, *others = predict(net, (4,))
-    assert len(others) == 1999
-    assert first.bias_gradient_std == pytest.approx(math.sqrt(0.5), rel=1e-6)
 
 
 def test_squared_norm_of_the_gradient_is_preserved_by_relu_without_bias():
@@ -148,132 +138,102 @@ def test_layers_without_bias_have_no_bias_variance():
     assert (without.weight_std, without.bias_std) == pytest.approx((math.sqrt(1 / 50), 0))
 
 
-def test_network_and_random_state_are_left_alone():
-    net = Net()
-    parameters = copy.deepcopy(net.state_dict())
-    random_state = torch.get_rng_state()
-    predict(net)
-    predict_current(net)
-    for name, value in net.state_dict().items():
-        assert torch.equal(value, parameters[name]), name
-    assert torch.equal(torch.get_rng_state(), random_state)
-
-
-def test_another_number_format():
-    assert predict(Net().double()) == predict(Net())
-
-
-def test_layers_are_named_as_in_the_network():
-    inner = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
-    net = nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.Identity(), inner))
-    assert [layer.name for layer in predict(net, (6,))] == ["0", "1.1.0", "1.1.2"]
-
-
-class OwnLinear(nn.Linear):
-    pass
-
-
 class OwnReLU(nn.ReLU):
     pass
 
 
-LINEAR, TIED, HOOKED, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(5))
+LINEAR, TIED, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(4))
 TIED.weight = LINEAR.weight
-HOOKED.register_forward_hook(lambda *_: None)
 CHANGED.forward = torch.relu
 EMPTY.weight, EMPTY.bias, EMPTY.out_features = nn.Parameter(torch.zeros(0, 6)), nn.Parameter(torch.zeros(0)), 0
-CHANGED_CHAIN = nn.Sequential(nn.ReLU())
-CHANGED_CHAIN.forward = torch.tanh
-PRUNED = prune.l1_unstructured(nn.Linear(6, 6), "weight", 0.5)
-PARAMETRIZED = parametrizations.spectral_norm(nn.Linear(6, 6))
+
+
+def hooked(net):
+    net.register_forward_hook(lambda *_: None)
+    return net
+
+
+def num_flat_features(x):
+    """As in earlier versions of the tutorial."""
+    features = 1
+    for size in x.size()[1:]:
+        features *= size
+    return features
 
 
 class Own(nn.Module):
     """A network of a first layer, what `function` does, and a last layer."""
 
-    def __init__(self, function, first, last):
+    def __init__(self, function, first=nn.Linear(6, 6), last=nn.Linear(6, 6)):
         super().__init__()
-        self.first, self.last = first, last
+        self.first, self.last = copy.deepcopy(first), copy.deepcopy(last)
         self.function = function
 
     def forward(self, x):
         return self.last(self.function(self.first(x)))
 
 
+def check_refusal(net, input_shape, reason, prediction=predict):
+    pattern = reason.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match="^[^\n]*" + pattern):
+        prediction(net, input_shape)
+
+
 @pytest.mark.parametrize("module, reason", [
     (nn.Sequential(nn.Softmax(dim=1)), "'1.0' (Softmax).*leave it to the loss"),
-    (nn.LogSoftmax(dim=1), "'1' (LogSoftmax).*leave it to the loss"),
     (nn.LayerNorm(6), "'1' (LayerNorm).*normalization"),
     (nn.PReLU(), "'1' (PReLU).*slopes are parameters"),
     (nn.LSTM(6, 6), "'1' (LSTM).*recurrent"),
     (nn.Dropout(1.0), "'1' (Dropout).*drops all"),
-    (nn.Bilinear(6, 6, 6), "'1' (Bilinear).*no rule"),
-    (OwnLinear(6, 6), "'1' (OwnLinear).*no rule"),
     (OwnReLU(), "'1' (OwnReLU).*no rule"),
-    (PARAMETRIZED, "'1' (ParametrizedLinear).*hooks or a forward of its own|'1' (ParametrizedLinear).*no rule"),
-    (CHANGED_CHAIN, "'1' (Sequential).*hooks or a forward of its own"),
     (CHANGED, "'1' (Linear).*hooks or a forward of its own"),
-    (HOOKED, "'1' (Linear).*hooks or a forward of its own"),
-    (PRUNED, "'1' (Linear).*hooks or a forward of its own"),
-    (LINEAR, "'0' (Linear).*shares parameters"),
+    (hooked(nn.Linear(6, 6)), "'1' (Linear).*hooks or a forward of its own"),
+    (nn.LazyLinear(6), "'1' (LazyLinear).*before it has seen an input"),
     (TIED, "'1' (Linear).*shares parameters"),
     (nn.Linear(7, 6), "'1' (Linear).*of shape (6,).*takes 7 features"),
     (nn.MaxPool2d(2), "'1' (MaxPool2d).*takes a map"),
-    (nn.Flatten(2), "'1' (Flatten).*Dimension out of range"),
     (EMPTY, "'1' (Linear).*output is empty"),
+    (torch.compile(nn.Linear(6, 6)), "predict before torch.compile|hooks or a forward"),
 ])
-def test_what_does_not_follow_a_linear_layer_is_refused_by_name(module, reason):
+def test_module_behind_a_linear_layer_is_refused_by_name(module, reason):
     check_refusal(nn.Sequential(LINEAR, module), (6,), reason)
 
 
 @pytest.mark.parametrize("module, reason", [
-    (nn.BatchNorm2d(4), "'1' (BatchNorm2d).*normalization"),
     (nn.Dropout2d(), "'1' (Dropout2d).*drops whole channels"),
     (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "'1' (Conv2d).*pads its input by 'circular'"),
-    (nn.Conv2d(4, 4, 7), "'1' (Conv2d).*of shape (4, 6, 6).*Kernel size"),
     (nn.Conv2d(3, 4, 1), "'1' (Conv2d).*of shape (4, 6, 6).*takes 3 channels"),
     (nn.Linear(6, 5), "'1' (Linear).*takes 6 features; flatten a map before"),
-    (nn.Flatten(2), "'1' (Flatten).*does not flatten"),
+    (nn.Flatten(2), "'1' (Flatten).*otherwise than flatten(x, 1) does"),
     (nn.MaxPool2d(2, return_indices=True), "'1' (MaxPool2d).*returns the indices"),
     (nn.AvgPool2d(2, padding=1), "'1' (AvgPool2d).*pads its input"),
     (nn.AvgPool2d(4, ceil_mode=True), "'1' (AvgPool2d).*not of equal size"),
     (nn.AvgPool2d(3, 2), "'1' (AvgPool2d).*windows overlap.*stride"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, padding=1, bias=False)), "'1.1' (Conv2d).*no bias.*in the padding"),
     (nn.AvgPool2d(2, divisor_override=3), "'1' (AvgPool2d).*divides by another number"),
-    (nn.AdaptiveAvgPool2d(4), "'1' (AdaptiveAvgPool2d).*windows overlap"),
-    (nn.AdaptiveAvgPool2d((7, 6)), "'1' (AdaptiveAvgPool2d).*windows"),
     (nn.Sequential(nn.GELU(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*put the pool before the activation"),
-    (nn.Sequential(nn.ReLU(), nn.AvgPool2d(2), nn.ReLU()), "'1.2' (ReLU).*not normal"),
-    (nn.Sequential(nn.Dropout(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*not normal"),
+    (nn.Sequential(nn.Dropout(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*output of a Conv2d or Linear"),
 ])
-def test_what_does_not_follow_a_convolution_is_refused_by_name(module, reason):
+def test_module_behind_a_convolution_is_refused_by_name(module, reason):
     check_refusal(nn.Sequential(nn.Conv2d(3, 4, 3), module), (3, 8, 8), reason)
 
 
 @pytest.mark.parametrize("function, reason", [
-    (lambda x: torch.softmax(x, dim=1), "'softmax' in the network's forward.*leave it to the loss"),
-    (lambda x: x * x, "'mul' in the network's forward.*products"),
-    (lambda x: torch.cat([x, x], dim=1), "'cat' in the network's forward.*concatenated"),
-    (lambda x: torch.cat((x, x), 1), "'cat' in the network's forward.*concatenated"),
-    (lambda x: 0.1 * x, "'mul' in the network's forward.*constant factor"),
-    (lambda x: x.T, "'getattr_1' in the network's forward.*has no attribute 'T'"),
-    (lambda x: x.exp(), "'exp' in the network's forward.*no rule"),
-    (lambda x: x + 1, "'add' in the network's forward.*terms is no signal"),
-    (lambda x: x + x, "'add' in the network's forward.*neither term"),
-    (lambda x: x + functional.relu(x), "'add' in the network's forward.*neither term"),
-    (lambda x: x + functional.relu(x, inplace=True), "'relu' in the network's forward.*inplace=False"),
-    (lambda x: x + functional.relu(x.view(x.shape), inplace=True), "'relu' in the network's forward.*inplace=False"),
-    (lambda x: x if x.sum() > 0 else -x, "torch.fx cannot follow its forward"),
-    (lambda x: x.unsqueeze(1).mean(1), "'unsqueeze' in the network's forward.*no rule"),
-    (lambda x: x.mean(1), "'mean' in the network's forward"),
+    (lambda x: torch.softmax(x, dim=1), "softmax.*leave it to the loss"),
+    (lambda x: torch.cat([x, x], dim=1), "cat.*concatenated"),
+    (lambda x: 0.1 * x, "0.1 [*] x.*constant factor"),
+    (lambda x: x / 255.0 - 0.5, "x / 255.0.*scale the input before the network"),
+    (lambda x: x + 1, "x [+] 1.*scale the input"),
+    (lambda x: x.T, "has no attribute 'T'"),
+    (lambda x: x.exp(), "x.exp().*no rule"),
+    (lambda x: x + functional.relu(x), "x [+] functional.relu(x).*neither term"),
+    (lambda x: x if x.sum() > 0 else -x, "cannot follow its forward.*no `if` or `assert`"),
+    (lambda x: nn.ReLU()(x), "create modules in __init__"),
+    (lambda x: x.view(-1, num_flat_features(x)), "cannot be iterated.*flatten(x, 1)"),
+    (lambda x: x.mean(1), "x.mean(1).*it takes a map"),
 ])
-def test_what_a_forward_does_is_refused_by_name(function, reason):
-    check_refusal(Own(function, nn.Linear(6, 6), nn.Linear(6, 6)), (6,), reason)
-
-
-def test_mean_over_channels_is_refused_by_name():
-    net = Own(lambda x: x.mean((1, 2)), nn.Conv2d(3, 4, 3), nn.Linear(6, 5))
-    check_refusal(net, (3, 8, 8), "'mean' in the network's forward.*other dimensions than height and width")
+def test_what_a_forward_does_is_refused_by_its_line(function, reason):
+    check_refusal(Own(function), (6,), reason)
 
 
 class PostActivation(nn.Module):
@@ -301,15 +261,18 @@ class DeadEnd(Branches):
         return self.one(x)
 
 
-class Unused(Branches):
-    def forward(self, x):
-        return self.one(x)
+class TwoInputs(Branches):
+    def forward(self, x, y):
+        return self.one(x) + self.other(y)
 
 
-class Twice(Branches):
+class Scaled(Branches):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
     def forward(self, x):
-        x = functional.relu(self.one(x))
-        return x + self.other(x) + x
+        return self.other(functional.relu(self.one(x)))
 
 
 class Added(nn.Module):
@@ -322,38 +285,28 @@ class Added(nn.Module):
 
 
 @pytest.mark.parametrize("net, reason", [
-    (PostActivation(), "'relu_1' in the network's forward.*not normal"),
-    (Twice(), "'add_1' in the network's forward.*neither term"),
-    (Added(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Dropout())), "'relu' in the network.*not normal"),
-    (Added(nn.Identity(), nn.Linear(6, 6)), "'relu' in the network's forward.*not normal"),
-    (Added(nn.Linear(6, 6), nn.Linear(6, 1)), "'add' in the network's forward.*shapes differ"),
+    (PostActivation(), "functional.relu(x [+] self.second(x)).*a sum of such outputs"),
+    (Added(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Dropout())), "a sum of such outputs"),
+    (Added(nn.Linear(6, 6), nn.Linear(6, 1)), "self.one(x) [+] self.other(x).*shapes differ"),
+    (TwoInputs(), "has one input"),
+    (nn.Sequential(nn.ReLU(), nn.Flatten()), "no weight layer"),
     (Branches(), "returns something else than one tensor"),
     (DeadEnd(), "layer 'other': the network's output does not depend on it"),
-    (Unused(), "parameter 'other.weight'.*none of a Conv2d or Linear that is used"),
-    (torch.compile(nn.Linear(6, 6)), "predict before torch.compile"),
+    (Scaled(), "parameter 'scale'.*none of a Conv2d or Linear that is used"),
 ])
 def test_networks_of_other_forms_are_refused(net, reason):
     check_refusal(net, (6,), reason)
 
 
 @pytest.mark.parametrize("input_shape, reason", [
-    ((1, 32, 32), "'conv1' (Conv2d)"),
     ((3, 8, 8), "'conv2' (Conv2d)"),
     ((3, 28, 28), "'fc1' (Linear) for an input of shape (256,) (input_shape=(3, 28, 28)):"),
+    ((1, 3, 32, 32), "input_shape must be a tuple.*without the dimension of the samples.*(1, 3, 32, 32)"),
+    ((3.0, 32, 32), "input_shape must be a tuple of positive integers.*(3.0, 32, 32)"),
+    ((3, 0, 32), "input_shape must be a tuple of positive integers.*(3, 0, 32)"),
 ])
 def test_input_shape_that_does_not_fit_is_refused_by_name(input_shape, reason):
     check_refusal(Net(), input_shape, reason)
-
-
-def test_input_shape_that_is_the_default_is_said_to_be():
-    check_refusal(nn.Linear(6, 6), (3, 32, 32), "(input_shape=(3, 32, 32), the default)")
-
-
-def check_refusal(net, input_shape, reason):
-    pattern = reason.replace("(", r"\(").replace(")", r"\)")
-    for prediction in predict, predict_current:
-        with pytest.raises(ValueError, match="^[^\n]*" + pattern):
-            prediction(net, input_shape)
 
 
 class Written(nn.Module):
@@ -379,7 +332,8 @@ WAYS = [
     (nn.MaxPool2d([2, 2], ceil_mode=True), lambda x: x.reshape(x.shape[0], x.shape[1] * x.size(2) * x.size(3)),
      lambda x: x.relu()),
     (nn.AdaptiveMaxPool2d(3), lambda x: x.flatten(1), lambda x: functional.relu(x, inplace=True)),
-    (nn.Sequential(nn.Identity(), nn.MaxPool2d(2, stride=(2,))), lambda x: x.view(-1, 8), nn.Sequential(nn.ReLU())),
+    (nn.MaxPool2d(2), lambda x: x.contiguous().float().to(torch.float32).view(-1, 8), lambda x: x.relu_()),
+    (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), functional.relu_),
     (nn.MaxPool2d(2), lambda x: x.mean(dim=(2, 3)), nn.ReLU()),
     (nn.MaxPool2d(2), lambda x: torch.mean(x, (-1, -2), keepdim=True).flatten(1), nn.LeakyReLU(0.0)),
 ]
@@ -387,8 +341,8 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_forward_may_be_written_in_many_ways(way):
-    for written, expected in zip(predict(Written(*way), (3, 6, 6)), predict(Written(*WAYS[0]), (3, 6, 6))):
-        assert written[:1] == expected[:1]
+    net = Written(*way)
+    for written, expected in zip(predict(net, (3, 6, 6)), predict(Written(*WAYS[0]), (3, 6, 6))):
         assert written[1:] == pytest.approx(expected[1:], rel=1e-9)
 
 
@@ -405,48 +359,22 @@ def test_dropout_counts_in_training_mode_only(dropout):
     assert [layer[1:] for layer in predict(net.eval(), (6,))] == [layer[1:] for layer in predict(plain, (6,))]
 
 
+class Backwards(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last, self.inner = nn.Linear(7, 5), nn.Sequential(nn.Identity(), nn.Linear(6, 7))
+
+    def forward(self, x):
+        return self.last(input=functional.relu(self.inner(x)))
+
+
 def test_layers_are_in_the_order_of_computation_and_gradients_in_that_of_the_parameters():
-    class Backwards(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.last, self.first = nn.Linear(7, 5), nn.Linear(6, 7)
-
-        def forward(self, x):
-            return self.last(functional.relu(self.first(x)))
-
     net = Backwards()
     statistics = predict(net, (6,))
     first, last = statistics
-    assert (first.name, last.name) == ("first", "last")
-    assert gradient_stds(net, statistics) == [last.weight_gradient_std, last.bias_gradient_std,
-                                              first.weight_gradient_std, first.bias_gradient_std]
-
-
-def test_statistics_of_another_network_have_no_gradients_for_this_one():
-    for net, other in ((Net(), Net(6)), (Net(6), Net()), (nn.Linear(3, 2), Net())):
-        with pytest.raises(ValueError, match="^the statistics are not of this network"):
-            gradient_stds(net, predict(other))
-
-
-@pytest.mark.parametrize("prediction", [predict, predict_current])
-@pytest.mark.parametrize("input_shape", [
-    10, None, "333", (32, 32), (1, 3, 32, 32), [3, 32, 32], torch.zeros(3), (), (3, 0, 32), (3, -1, 32),
-    (3.0, 32, 32), ("3", 32, 32)])
-def test_what_is_no_input_shape_is_refused(prediction, input_shape):
-    with pytest.raises(ValueError, match="^input_shape must be a tuple of positive integers.*but is "
-                                         + re.escape(repr(input_shape))):
-        prediction(Net(), input_shape)
-
-
-@pytest.mark.parametrize("input_shape", [torch.Size([3, 32, 32]), tuple(np.array([3, 32, 32]))])
-def test_tuples_of_other_integers_are_input_shapes(input_shape):
-    assert predict(Net(), input_shape) == predict(Net())
-
-
-@pytest.mark.parametrize("chain", [nn.Sequential(), nn.Sequential(nn.ReLU(), nn.Flatten())])
-def test_chain_without_weight_layer_is_refused(chain):
-    with pytest.raises(ValueError, match="no weight layer"):
-        predict(chain, (3, 8, 8))
+    assert (first.name, last.name) == ("inner.1", "last")
+    expected = (last.weight_gradient_std, last.bias_gradient_std, first.weight_gradient_std, first.bias_gradient_std)
+    assert list(gradient_stds(net, statistics).items()) == list(zip(net.parameters(), expected))
 
 
 def check_no_current_prediction(net, input_shape, problem):
@@ -455,33 +383,16 @@ def check_no_current_prediction(net, input_shape, problem):
         predict_current(net, input_shape)
 
 
-@pytest.mark.parametrize("name", ["conv1", "fc3"])
-@pytest.mark.parametrize("bias", [False, True])
-def test_layer_of_zero_weights_has_no_current_prediction(name, bias):
+def test_layer_of_zero_weights_has_no_current_prediction():
     net = Net()
-    layer = net.get_submodule(name)
-    nn.init.zeros_(layer.weight)
-    if not bias:
-        nn.init.zeros_(layer.bias)
-    check_no_current_prediction(net, (3, 32, 32), f"'{name}': the variance of its weights is zero, .*")
+    nn.init.zeros_(net.fc3.weight)
+    check_no_current_prediction(net, (3, 32, 32), "'fc3': the variance of its weights is zero, .*")
 
 
 def test_biases_may_be_zero():
     net = Net()
     nn.init.zeros_(net.fc3.bias)
     assert predict_current(net)[-1].bias_std == 0
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_chain_at_the_initialization_of_pytorch_ends_with_the_floats(bias):
-    """Variances fall by a factor of 6 a layer; a float64 holds 5e-324."""
-    chain = repeat(450, nn.Linear(64, 64, bias=bias), nn.ReLU())
-    torch.manual_seed(0)
-    for layer in chain[::2]:
-        layer.reset_parameters()
-    check_no_current_prediction(chain, (64,), "'[0-9]+': the .* of its .* is too small for a float")
-    for layer in predict_current(chain[:800], (64,)):
-        assert layer.weight_gradient_std > 0
 
 
 def chain_of_scales(*stds):
@@ -492,45 +403,18 @@ def chain_of_scales(*stds):
 
 @pytest.mark.parametrize("stds, problem", [
     ((1, 1e-200), "'1': the variance of its weights is too small for a float"),
-    ((1e-100, 1e-100), "'1': the variance of its pre-activations is too small for a float"),
     ((1e150, 1e-100, 1e-100), "'0': the variance of its biases' gradient is too small for a float"),
     ((1e-100, 1e100, 1e-80, 1), "'1': the variance of its weights' gradient is too small for a float"),
-    ((1e-100, 1e100, 1e-100, 1e-100), "'3': the variance of its pre-activations is too small for a float"),
-    ((1, 1e200), "'1': the variance of its weights is infinite or too large for a float"),
     ((1e100, 1e100), "'1': the variance of its pre-activations is infinite or too large for a float"),
-    ((1e-100, 1e100, 1e100), "'0': the variance of its biases' gradient is infinite or too large for a float"),
-    ((1e100, 1e-100, 1e80, 1), "'1': the variance of its weights' gradient is infinite or too large for a float"),
     ((math.nan,), "'0': the variance of its weights is not a number"),
-    ((math.inf,), "'0': the variance of its weights is infinite or too large for a float"),
 ])
 def test_what_no_float_holds_is_refused(stds, problem):
     check_no_current_prediction(chain_of_scales(*stds), (4,), problem)
 
 
-@pytest.mark.parametrize("value, problem", [
-    (math.nan, "not a number"), (math.inf, "infinite or too large for a float")])
-def test_biases_that_are_not_finite_are_refused(value, problem):
-    net = Net()
-    net.fc2.bias.data[5] = value
-    check_no_current_prediction(net, (3, 32, 32), f"'fc2': the variance of its pre-activations is {problem}")
-
-
-@pytest.mark.parametrize("second_moment, problem", [
-    (1e-320, "'1': the variance of its weights is infinite or too large for a float"),
-    (1e308, "'1': the variance of its weights is too small for a float")])
-def test_input_moments_at_the_ends_of_the_floats_are_refused(second_moment, problem):
-    """With weights of zero, which play no role."""
-    net = nn.Sequential(nn.ReLU(), nn.Linear(4, 4))
-    nn.init.zeros_(net[1].weight)
-    pattern = problem.replace("': ", "'.*: ")
-    with pytest.raises(ValueError, match=f"^cannot predict layer {pattern}$"):
-        predict(net, (4,), input_moments=(second_moment, 0))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_input_moments(dtype):
+def test_input_moments():
     """The mean square, and the mean product of neighbours, by loops over the positions; in more than one part."""
-    images = (10 + 300 * torch.rand(203, 2, 3, 5)).to(dtype)
+    images = 10 + 300 * torch.rand(203, 2, 3, 5)
     squares, products = [], []
     for channel in images.flatten(0, 1).tolist():
         for row in range(3):
@@ -542,7 +426,7 @@ def test_input_moments(dtype):
                 if column > 0:
                     products.append(value * channel[row][column - 1])
     second, cross = input_moments(images)
-    assert type(second) is type(cross) is float
+    assert input_moments(images.flatten(1)) == (pytest.approx(second), 0.0)
     assert (second, cross) == pytest.approx((np.mean(squares), np.mean(products)), rel=1e-12)
 
 
@@ -570,29 +454,20 @@ def test_neighbours_of_opposite_signs_are_named():
         predict(nn.Conv2d(1, 4, 3), (1, 28, 28), input_moments=input_moments(edges))
 
 
-def test_images_are_left_alone():
-    images = torch.randn(3, 2, 4, 4, requires_grad=True)
-    before = images.detach().clone()
-    input_moments(images)
-    assert torch.equal(images, before)
-
-
-@pytest.mark.parametrize("images", [
-    torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.zeros(5, 3, 4, 4, dtype=torch.int64),
-    torch.zeros(3, 4, 4), torch.zeros(5, 3, 4, 4, 4), torch.zeros(0, 3, 4, 4), torch.zeros(5, 3, 1, 1)])
+@pytest.mark.parametrize("images", [torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, 4, 4),
+                                    torch.zeros(5, 3, 1, 1)])
 def test_what_are_no_images_is_refused(images):
     with pytest.raises(ValueError, match="^images must .*" + re.escape(str(tuple(images.shape)))):
         input_moments(images)
 
 
-@pytest.mark.parametrize("bias_variance", [-0.1, 1, math.nan])
+@pytest.mark.parametrize("bias_variance", [-0.1, 1])
 def test_bias_variance_out_of_range_is_refused(bias_variance):
     with pytest.raises(ValueError, match="bias_variance"):
         predict(Net(), bias_variance=bias_variance)
 
 
-@pytest.mark.parametrize("prediction", [predict, predict_current])
-@pytest.mark.parametrize("input_moments", [(0, 0), (1, -0.1), (1, 1.1), (math.nan, 0), (1, math.nan), (math.inf, 0)])
-def test_impossible_input_moments_are_refused(prediction, input_moments):
+@pytest.mark.parametrize("input_moments", [(0, 0), (1, -0.1), (1, 1.1), (math.inf, 0)])
+def test_impossible_input_moments_are_refused(input_moments):
     with pytest.raises(ValueError, match="input_moments"):
-        prediction(Net(), input_moments=input_moments)
+        predict(Net(), input_moments=input_moments)

@@ -32,7 +32,7 @@ def test_sums_and_their_transpose_are_those_of_torch(layer, shape):
     torch.testing.assert_close(taps.sum(values), sums)
     gradient = torch.rand_like(sums)
     (transposed,) = torch.autograd.grad(sums, values, gradient)
-    torch.testing.assert_close(taps.spread(gradient), transposed)
+    torch.testing.assert_close(taps.distribute(gradient), transposed)
 
 
 def taps_of(layer, shape, output):
@@ -53,19 +53,19 @@ def common_taps(values, layer, shape, one, other):
 
 
 @pytest.mark.parametrize("layer, shape", CONVOLUTIONS)
-def test_terms_in_common_with_neighbours_and_with_distant_outputs(layer, shape):
+def test_terms_in_common_with_neighbours_and_with_all_outputs(layer, shape):
     """Averages over the up to eight neighbours that there are, and, of each row and column on its own, over all."""
     values = torch.rand(shape, dtype=torch.float64)
     taps = windows.of_convolution(layer, torch.Size(shape))
     outputs = list(itertools.product(*map(range, taps.count.shape)))
     with_neighbours = taps.sum_with_neighbours(values, layer.stride)
-    with_distant = taps.with_distant(layer.stride).sum(values)
+    with_all = taps.weighted_by_share(layer.stride).sum(values)
     for one in outputs:
         near = [other for other in outputs if other != one and max(abs(o - p) for o, p in zip(one, other)) == 1]
         sums = [common_taps(values, layer, shape, one, other) for other in near or [one]]
         assert with_neighbours[one].item() == pytest.approx(sum(sums) / len(sums))
         sums = [common_taps(values, layer, shape, one, other) for other in outputs]
-        assert with_distant[one].item() == pytest.approx(sum(sums) / len(sums))
+        assert with_all[one].item() == pytest.approx(sum(sums) / len(sums))
 
 
 POOLS = [

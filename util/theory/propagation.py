@@ -1,9 +1,10 @@
 """Analytic statistics of the signals and gradients in a random network.
 
-The network is traced by torch.fx. Each of its operations has a rule (`util.theory.rules`) for the moments of its output and,
-on the way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about
-zero, with variances that an initialization (`util.theory.initializations`) chooses for each layer. The gradient is that of a
-single sample, for a standard normal gradient at the network's output.
+torch.fx traces the network. Each operation has a rule (`util.theory.rules`) for the moments of its output and, on the
+way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about zero.
+An initialization (`util.theory.initializations`) chooses their variances for each layer. The gradient is that of a
+single sample, for a standard normal gradient at the network's output. The traced graph is held against the network
+itself (`util.theory.oracle`).
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2. What they assume:
 
@@ -18,32 +19,45 @@ These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), se
     average pools               products of gradients at two positions do not depend on their distance
 
 Without pools and with piecewise linear activations through 0 (ReLU, LeakyReLU), second moments and gradients are exact
-at any width, with padding, too, unless all inputs of a layer may be zero. README.md says how far the others hold.
+at any width, with padding, too, unless all inputs of a layer may be zero. README.md in this folder
+says how far the other rules hold.
 """
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
+import os
+import random
+import re
 from numbers import Integral
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
+import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from util.theory.initializations import BIAS_VARIANCE, Initialization, current, variance_preserving
+from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
+from util.theory.oracle import check_trace
 from util.theory.rules import RULES, apply_function, apply_rule
-from util.theory.signals import Gradient, Input, Signal, Sum, WeightLayer, ancestors, check, positive
+from util.theory.signals import Input, Signal, WeightLayer, ancestors, check, check_positive
 from util.theory.statistics import WEIGHT_LAYERS, LayerStatistics
 
-STANDARD = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
+WHITE_NOISE = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
+# What the means of a layer's parameters may add to its pre-activations' second moment, in units of the latter. In four
+# trained networks, weights added at most 6, and biases 0.2; weights from uniform_(0, 1) add 57, biases of one 0.7.
+MEAN_LIMITS = {"weights": 20.0, "biases": 0.5}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = BIAS_VARIANCE,
-            input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
+            input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the weight scales that keep every pre-activation at unit variance, and the gradients' scales that follow.
 
     Args:
-        net: made of operations that `util.theory.rules` lists; the values of its parameters play no role. Dropout counts if
-            the network is in training mode.
+        net: made of operations that `util.theory.rules` lists; the values of its parameters play no role. Dropout
+            counts if the network is in training mode.
         input_shape: of one input, (channels, height, width) or (features,).
         bias_variance: beta^2, 0 <= beta^2 < 1, the share of a pre-activation's variance that its bias, if any, carries.
         input_moments: the input's second moment m_0 > 0 and its cross moment c_0 of two neighbouring positions of a
@@ -52,8 +66,9 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
     Returns one record per weight layer, in the order in which the network computes them.
 
     Raises:
-        ValueError: for numbers out of range, for networks and input shapes that the rules do not cover, and for a layer
-            with a variance that is too small or too large for a float.
+        ValueError: for numbers out of range, for networks and input shapes that the rules do not cover, for a forward
+            that computes something else than its traced graph, and for a layer with a variance that is too small or too
+            large for a float.
     """
     if not 0 <= bias_variance < 1:
         raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
@@ -61,40 +76,98 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
 
 
 def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
-                    input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
+                    input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the same records for random networks with the root mean squares of this network's parameters as they are.
 
-    Raises a ValueError for a layer whose weights are all zero or not finite, too.
+    Raises a ValueError, too, for a layer whose weights are all zero or not finite, or whose parameters are not nearly
+    symmetric about zero.
     """
-    return predict_for(current, net, input_shape, input_moments)
+    walk = _checked_walk(current, net, input_shape, input_moments)
+    for name, layer in walk.layers.items():
+        _check_symmetric(name, layer)
+    return walk.statistics()
 
 
 def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
-                input_moments: tuple[float, float] = STANDARD) -> list[LayerStatistics]:
+                input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the same records for random networks of an initialization, see `util.theory.initializations`."""
+    return _checked_walk(initialization, net, input_shape, input_moments).statistics()
+
+
+def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
+              input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
+    """Do what `predict_for` does, but for a network that was predicted before: its graph is taken to be right."""
+    return _walk(initialization, net, input_shape, input_moments).statistics()
+
+
+def _checked_walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
+                  input_moments: tuple[float, float]) -> Walk:
+    walk = _walk(initialization, net, input_shape, input_moments)
+    with unchanged(net), torch.inference_mode(False), torch.enable_grad():
+        check_trace(walk.module, walk.graph, walk.input_shape)
+    return walk
+
+
+def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
+          input_moments: tuple[float, float]) -> Walk:
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_unchanged(net)
-    walk = Walk(net, initialization, input_shape)
-    output = walk.run(Input(input_shape, second, cross))
-    _check_output(output)
-    _check_all_reached(net, walk, ancestors(output))
-    _propagate_gradient(output)
-    return [_statistics(name, layer) for name, layer in walk.layers.items()]
+    with unchanged(net), torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        walk = Walk(net, initialization, input_shape)
+        output = walk.run(Input(input_shape, second, cross))
+        _check_output(output)
+        reached = ancestors(output)
+        _check_all_reached(net, walk, reached)
+        output.start_backward()
+        for signal in walk.signals():
+            if signal in reached:
+                signal.backward()
+    return walk
 
 
-def _propagate_gradient(output: Signal) -> None:
-    """Walk back from a standard normal gradient at the output."""
-    ones = torch.ones_like(output.second)
-    output.gradient = Gradient(ones * output.shape.numel() / ones.numel(), 0 * ones, 0 * ones)
-    for signal in sorted(ancestors(output), key=lambda signal: signal.depth, reverse=True):
-        signal.backward()
+@contextlib.contextmanager
+def unchanged(net: nn.Module) -> Iterator[None]:
+    """Restore the attributes of all modules, and the states of the random generators, which a forward may change."""
+    containers = [container for module in net.modules() for container in _containers(module)]
+    contents = [copy.copy(container) for container in containers]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        for container, content in zip(containers, contents):
+            container.clear()
+            fill = container.extend if isinstance(container, list) else container.update
+            fill(content)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _containers(module: nn.Module) -> list[Any]:
+    attributes = vars(module)
+    return [attributes, *(value for value in attributes.values() if isinstance(value, (dict, list, set)))]
+
+
+def _check_symmetric(name: str, layer: WeightLayer) -> None:
+    """Refuse parameters whose means make up much of the pre-activations.
+
+    The mean of the weights multiplies the mean of the inputs, whose square the inputs' cross moment bounds.
+    """
+    module = layer.layer
+    means = {"weights": _mean(module.weight) * fan_in(module) * math.sqrt(layer.input_cross.mean().item()),
+             "biases": 0.0 if module.bias is None else _mean(module.bias)}
+    for kind, mean in means.items():
+        share = mean**2 / layer.second.mean().item()
+        check(share < MEAN_LIMITS[kind], f"cannot predict layer '{name}': its {kind} are not symmetric about zero; "
+              f"their mean adds {share:.2g} times the predicted variance of its pre-activations")
 
 
 def _statistics(name: str, layer: WeightLayer) -> LayerStatistics:
     try:
-        bias_gradient_variance = positive(layer.bias_gradient_variance(), "the variance of its biases' gradient")
-        weight_gradient_variance = positive(layer.weight_gradient_variance(), "the variance of its weights' gradient")
+        bias_gradient_variance = check_positive(layer.bias_gradient_variance(), "the variance of its biases' gradient")
+        weight_gradient_variance = check_positive(layer.weight_gradient_variance(),
+                                                  "the variance of its weights' gradient")
     except ValueError as error:
         raise ValueError(f"cannot predict layer '{name}': {error}") from error
     return LayerStatistics(
@@ -106,24 +179,18 @@ def _statistics(name: str, layer: WeightLayer) -> LayerStatistics:
         correlation=(layer.cross.mean() / layer.second.mean()).item())
 
 
+def _mean(parameter: nn.Parameter) -> float:
+    return parameter.detach().double().mean().item()
+
+
 class Tracer(fx.Tracer):
     """Follows a `forward` down to PyTorch's own modules, and to variants of those that have rules."""
+
+    record_stack_traces = True
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Say whether a module is taken as a whole."""
         return isinstance(module, (*WEIGHT_LAYERS, *RULES)) or super().is_leaf_module(module, name)
-
-
-class Root(nn.Module):
-    """A module around the network, so that a network which is a single layer is found as one."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Any) -> Any:
-        """Do what the network does."""
-        return self.net(x)
 
 
 class Walk(fx.Interpreter):
@@ -131,62 +198,57 @@ class Walk(fx.Interpreter):
 
     Attributes:
         layers: the weight layers by their names in the network, in the order of computation.
-        parameters: all of these layers'.
     """
 
     def __init__(self, net: nn.Module, initialization: Initialization, input_shape: tuple[int, ...]) -> None:
-        root = Root(net)
+        root = nn.Sequential(net)  # so that a network which is a single layer is found as one
         super().__init__(root, garbage_collect_values=False, graph=_trace(root))
         self.extra_traceback = False  # an error says already where it comes from
         self.initialization = initialization
-        self.input_shape = "(3, 32, 32), the default" if input_shape == (3, 32, 32) else input_shape
+        self.input_shape = input_shape
         self.layers: dict[str, WeightLayer] = {}
-        self.parameters: set[nn.Parameter] = set()
+
+    def signals(self) -> list[Signal]:
+        """Return all signals, the last one first."""
+        signals = [value for value in self.env.values() if isinstance(value, Signal)]
+        return list(dict.fromkeys(reversed(signals)))
+
+    def statistics(self) -> list[LayerStatistics]:
+        """Return what the walks forward and back found, in the order of computation."""
+        return [_statistics(name, layer) for name, layer in self.layers.items()]
 
     def run_node(self, node: fx.Node) -> Any:
         """Compute what a node stands for; an error names it."""
         try:
-            self._check_not_in_place(node)
             return super().run_node(node)
         except Exception as error:  # of any kind: whatever a forward may ask of a signal that it does not have
             raise ValueError(f"cannot predict {self._describe(node)}: {error}") from error
 
     def _describe(self, node: fx.Node) -> str:
-        place = f"'{node.name}' in the network's forward"
+        place = f"'{_line(node)}' in the network's forward"
         if node.op == "call_module":
             kind = type(self.fetch_attr(node.target)).__name__
             place = f"layer '{_name(node.target)}' ({kind})"
         inputs = [self.env[argument] for argument in node.all_input_nodes]
         shapes = [str(tuple(signal.shape[1:])) for signal in inputs if isinstance(signal, Signal)]
-        return f"{place} for an input of shape {' and '.join(shapes)} (input_shape={self.input_shape})"
-
-    def _check_not_in_place(self, node: fx.Node) -> None:
-        module = self.fetch_attr(node.target) if node.op == "call_module" else None
-        if getattr(module, "inplace", node.kwargs.get("inplace", False)):
-            check(not self._used_again(node), "it works in place on what is used elsewhere, too; use inplace=False")
-
-    def _used_again(self, node: fx.Node) -> bool:
-        """Say whether another operation takes a node's input, or what that may be a view of."""
-        while node.all_input_nodes:
-            node = node.all_input_nodes[0]
-            users = [user for user in node.users if user.target not in ("size", getattr)]
-            if len(users) > 1:
-                return True
-            if isinstance(self.env[node], (WeightLayer, Sum)):  # which has memory of its own
-                return False
-        return False
+        default = ", the default" if self.input_shape == (3, 32, 32) else ""
+        return f"{place} for an input of shape {' and '.join(shapes)} (input_shape={self.input_shape}{default})"
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
-        """Apply the rule of a module."""
+        """Apply the rule of a module, which takes one input."""
         module = self.fetch_attr(target)
+        (signal,) = (*args, *kwargs.values())
         if type(module) not in WEIGHT_LAYERS:
-            return apply_rule(module, *args, **kwargs)
-        own = set(module.parameters())
-        check(own.isdisjoint(self.parameters), "it shares parameters with an earlier layer, so their gradients add up")
-        layer = WeightLayer(module, *args, self.initialization)
+            return apply_rule(module, signal)
+        check(module.weight not in self.parameters(), "it shares parameters with an earlier layer, so their gradients "
+              "add up")
+        layer = WeightLayer(module, signal, self.initialization)
         self.layers[_name(target)] = layer
-        self.parameters |= own
         return layer
+
+    def parameters(self) -> set[nn.Parameter]:
+        """Return the parameters of the weight layers so far."""
+        return {parameter for layer in self.layers.values() for parameter in layer.layer.parameters()}
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a function; sizes, which are no signals, Python computes."""
@@ -199,26 +261,45 @@ class Walk(fx.Interpreter):
         return apply_function(target, *args, **kwargs)
 
 
-def _trace(root: Root) -> fx.Graph:
+HINTS = {  # what helps, by a part of torch.fx's message
+    "cannot be iterated": "write torch.flatten(x, 1) instead of a loop over sizes",
+    "not installed as a submodule": "create modules in __init__, or call functions such as torch.relu(x)",
+    "missing": "a network has one input; of several branches, predict the common trunk",
+    "control flow": "no `if` or `assert` may depend on a tensor",
+}
+
+
+def _trace(root: nn.Module) -> fx.Graph:
     try:
         return Tracer().trace(root)
     except Exception as error:  # of any kind, since the network's own code runs
-        raise ValueError(f"cannot predict this network, since torch.fx cannot follow its forward: {error}") from error
+        hints = [hint for part, hint in HINTS.items() if part in str(error)]
+        raise ValueError("; ".join(["cannot predict this network, since torch.fx cannot follow its forward: "
+                                    f"{error}", *hints])) from error
 
 
 def _name(target: str) -> str:
-    """Return a module's name in the network, not in the `Root` around it."""
-    return target[len("net."):]
+    """Return a module's name in the network, not in the `nn.Sequential` around it."""
+    return target[len("0."):]
+
+
+def _line(node: fx.Node) -> str:
+    """Return the line of the network's own code that a node stands for, or the node's name if it has none."""
+    frames = re.findall(r'File "(.*)", line .*\n *(.*)', node.stack_trace or "")
+    lines = [line for file, line in frames if not file.startswith(os.path.dirname(torch.__file__))]
+    return lines[-1] if lines else node.name
 
 
 def _check_unchanged(net: nn.Module) -> None:
     """Refuse hooks (weight norm, pruning) and a `forward` of an instance's own, which may change what is computed."""
     check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
     for name, module in net.named_modules():
+        place = f"cannot predict layer '{name}' ({type(module).__name__})"
+        check(not isinstance(module, LazyModuleMixin), f"{place}: its shape is not known before it has seen an input")
         own = vars(module)
-        hooks = [value for attribute, value in own.items() if attribute.endswith("_hooks")]
-        check("forward" not in own and not any(hooks), f"cannot predict layer '{name}' ({type(module).__name__}): "
-              "it has hooks or a forward of its own, which may change what it computes")
+        hooks = [own[kind] for kind in HOOKS]
+        check("forward" not in own and not any(hooks),
+              f"{place}: it has hooks or a forward of its own, which may change what it computes")
 
 
 def _check_output(output: Any) -> None:
@@ -230,7 +311,7 @@ def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None
     for name, layer in walk.layers.items():
         check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for name, parameter in net.named_parameters():
-        used = parameter in walk.parameters
+        used = parameter in walk.parameters()
         check(used, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")
 
 
@@ -238,17 +319,21 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
     """Measure the moments (m_0, c_0) that `predict` takes.
 
     Args:
-        images: (N, C, H, W) floats, scaled as they enter the network.
+        images: (N, C, H, W) or (N, features) floats, scaled as they enter the network.
 
     Returns:
         The mean square, and the mean product of two horizontal or vertical neighbours in a channel. Where the latter is
         larger, since the border is darker than the rest, it is the neighbours' correlation times the mean square.
+        Features have no neighbours, and c_0 = 0.
 
     Raises:
         ValueError: for another shape, or one without neighbours, and for integers, such as pixels not yet scaled.
     """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be floats of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}")
+    if images.ndim not in (2, 4) or not images.is_floating_point():
+        raise ValueError(f"images must be floats of shape (N, C, H, W) or (N, features), not {images.dtype} of "
+                         f"{tuple(images.shape)}")
+    if images.ndim == 2:
+        return images.double().square().mean().item(), 0.0
     squares = products = squares_of_pairs = 0.0
     pairs = 0
     for part in images.detach().split(100):
@@ -271,7 +356,7 @@ def _checked_shape(input_shape: Any) -> tuple[int, ...]:
         if all(isinstance(size, Integral) and size > 0 for size in input_shape):
             return tuple(map(int, input_shape))
     raise ValueError("input_shape must be a tuple of positive integers, (channels, height, width) or (features,), "
-                     f"without the dimension of the samples, but is {input_shape!r}")
+                     f"without the dimension of the samples (Conv1d and Conv3d have no rules), but is {input_shape!r}")
 
 
 def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:

@@ -21,7 +21,7 @@ class Moments(NamedTuple):
     cross: torch.Tensor  # E[a a']
     slope: torch.Tensor  # E[f'(z)^2]
     cross_slope: torch.Tensor  # E[f'(z) f'(z')]
-    tilt: torch.Tensor  # E[f'(z) z] / sqrt(v)
+    slope_correlation: torch.Tensor  # E[f'(z) z] / sqrt(v)
 
 
 def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: Iterable[float], variance: torch.Tensor,
@@ -90,8 +90,8 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     cross = variance.flatten() * average(given_u(values)**2)
     slope = average(given_u(slopes**2))
     cross_slope = average(given_u(slopes)**2)
-    tilt = average(given_u(slopes * z))
-    return torch.stack([second, cross, slope, cross_slope, tilt])
+    slope_correlation = average(given_u(slopes * z))
+    return torch.stack([second, cross, slope, cross_slope, slope_correlation])
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:

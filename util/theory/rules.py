@@ -1,10 +1,11 @@
 """Which rule each kind of module, function and method has.
 
-A rule takes a module and the signal that enters it, and returns the signal that leaves it (`util.theory.signals`). To add a
-kind of activation, add a line to `ACTIVATIONS`, and to `KINKS` if its slope jumps elsewhere than at 0. To add another
-kind of module, write a rule and add a line to `RULES`; `FUNCTIONS` has what is used as a function, too. If no signal of
-`util.theory.signals` does what the module does, the rule is a new kind of `Signal`, which sets `second`, `cross` and
-`distant`, and has a `backward` that calls `pass_back`.
+A rule takes a module and the signal that enters it, and returns the signal that leaves it (`util.theory.signals`).
+
+- To add a kind of activation, add a line to `ACTIVATIONS`, and to `KINKS` if its slope jumps elsewhere than at 0.
+- To add another kind of module, write a rule and add a line to `RULES`; `FUNCTIONS` has its functional form.
+- If no signal of `util.theory.signals` does what the module does, write a `Signal` that sets `second` and `cross`, and
+  has a `backward` that calls `pass_back`.
 """
 from __future__ import annotations
 
@@ -16,23 +17,23 @@ from torch import nn
 from torch.nn import functional
 
 from util.theory import windows
-from util.theory.signals import Activated, Averaged, Passed, Signal, Sum, check
+from util.theory.signals import ActivatedMaximum, Averaged, Dropped, Reshaped, Signal, Sum, check
 from util.theory.windows import Windows
 
 
-def activate(module: nn.Module, signal: Signal) -> Activated:
+def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
     """Apply an elementwise function to a normal signal, or behind other such functions and max pools."""
     before = _activated(signal)
     function = nn.Sequential(before.function, module)
     added = KINKS[type(module)](module) if type(module) in KINKS else ()
-    return Activated(before.field, function, before.kinks.union(added), before.seen, before.shape)
+    return ActivatedMaximum(before.field, function, before.kinks.union(added), before.seen, before.shape)
 
 
-def _activated(signal: Signal) -> Activated:
-    if isinstance(signal, Activated):
+def _activated(signal: Signal) -> ActivatedMaximum:
+    if isinstance(signal, ActivatedMaximum):
         return signal
-    check(signal.normal, "what enters it is not normal, as the output of a weight layer or a sum of such outputs is")
-    return Activated(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
+    check(signal.normal, "its input must be the output of a Conv2d or Linear, or a sum of such outputs")
+    return ActivatedMaximum(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:
@@ -43,10 +44,10 @@ def max_pool(module: nn.Module, signal: Signal) -> Signal:
     check(_ascends(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
     seen = of_pool(module, before.shape[2:]).after(before.seen)
-    return Activated(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
+    return ActivatedMaximum(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
 
 
-def _ascends(signal: Activated) -> bool:
+def _ascends(signal: ActivatedMaximum) -> bool:
     """Say whether f never falls within six standard deviations, so that it commutes with a maximum."""
     reach = 6 * signal.field.second.max().sqrt()
     values = signal.function(reach * torch.linspace(-1, 1, 1001).double())
@@ -69,25 +70,44 @@ def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signa
 
 def _averaged(seen: Windows, signal: Signal) -> Averaged:
     check((seen.count == seen.count.max()).all(), "its windows are not of equal size")
-    check(not seen.overlap, "its windows overlap, so that their gradients add up; let its stride be its size")
+    check(not seen.overlap, "its windows overlap, so that their gradients add up; let its stride be its size, or the "
+          "output of an adaptive pool divide its input")
     return Averaged(seen, signal)
 
 
 def dropout(module: nn.Dropout, signal: Signal) -> Signal:
     """Drop entries with probability p, and divide the others by 1 - p, unless the module is in evaluation mode."""
-    if not module.training:
-        return reshape(module, signal)
+    if not module.training or module.p == 0:
+        return reshape(nn.Identity(), signal)
+    check(type(module) is nn.Dropout, "it drops whole channels; nn.Dropout has a rule")
     check(module.p < 1, "it drops all")
-    return Passed(signal.shape, signal, gain=1 / (1 - module.p))
+    return Dropped(module.p, signal)
 
 
 def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> Signal:
     """Flatten each sample wholly, or leave the shape as it is."""
     shape = change(torch.empty(signal.shape, device="meta")).shape
-    check(shape in (signal.shape, (1, signal.shape.numel())), "it does not flatten each sample wholly")
-    if isinstance(signal, Activated):
-        return Activated(signal.field, signal.function, signal.kinks, signal.seen, shape)
-    return Passed(shape, signal)
+    flat = 1, signal.shape.numel()
+    check(shape in (signal.shape, flat), "it changes the shape otherwise than flatten(x, 1) does")
+    return _with_shape(shape, signal)
+
+
+def _with_shape(shape: tuple[int, ...], signal: Signal) -> Signal:
+    if isinstance(signal, ActivatedMaximum):
+        return ActivatedMaximum(signal.field, signal.function, signal.kinks, signal.seen, shape)
+    return Reshaped(shape, signal)
+
+
+def squeeze(signal: Signal, dim: int | None = None) -> Signal:
+    """Drop a dimension of size 1, or all but the sample's."""
+    dropped = range(1, len(signal.shape)) if dim is None else [dim % len(signal.shape)]
+    shape = [size for place, size in enumerate(signal.shape) if size > 1 or place not in dropped]
+    return _with_shape(tuple(shape), signal)
+
+
+def unchanged(signal: Signal, *arguments: object, **options: object) -> Signal:
+    """Leave the values as they are, whatever their memory format, device or precision."""
+    return reshape(nn.Identity(), signal)
 
 
 def check_map(signal: Signal) -> None:
@@ -133,7 +153,9 @@ def _mean_function(signal: Signal, dim: Sequence[int], keepdim: bool = False) ->
     check_map(signal)
     check({size % 4 for size in dim} == {2, 3}, "it averages over other dimensions than height and width")
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
-    return average if keepdim else reshape(nn.Flatten(), average)
+    if not keepdim:
+        average.shape = average.shape[:2]
+    return average
 
 
 ACTIVATIONS = {  # elementwise functions: kinds of modules, and the functions and methods that do the same
@@ -146,7 +168,7 @@ ACTIVATIONS = {  # elementwise functions: kinds of modules, and the functions an
     nn.LeakyReLU: [functional.leaky_relu],
     nn.LogSigmoid: [functional.logsigmoid],
     nn.Mish: [functional.mish],
-    nn.ReLU: [functional.relu, torch.relu, "relu"],
+    nn.ReLU: [functional.relu, torch.relu, "relu", torch.relu_, "relu_"],
     nn.ReLU6: [functional.relu6],
     nn.SELU: [functional.selu],
     nn.SiLU: [functional.silu],
@@ -166,7 +188,7 @@ RULES = {  # (module, signal) -> signal, by the module's type
     nn.AdaptiveAvgPool2d: adaptive_average_pool,
     nn.AdaptiveMaxPool2d: max_pool,
     nn.AvgPool2d: average_pool,
-    nn.Dropout: dropout,
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d), dropout),
     nn.Flatten: reshape,
     nn.Identity: reshape,
     nn.MaxPool2d: max_pool,
@@ -183,6 +205,8 @@ FUNCTIONS = {  # (signal, further arguments) -> signal, by the function, or the 
     **dict.fromkeys((torch.flatten, "flatten"), _as_method("flatten")),
     **dict.fromkeys((torch.reshape, "reshape"), _as_method("reshape")),
     "view": _as_method("view"),
+    **dict.fromkeys((torch.squeeze, "squeeze"), squeeze),
+    **dict.fromkeys(("contiguous", "float", "to"), unchanged),
     **dict.fromkeys((operator.add, torch.add, "add"), Sum),
     getattr: getattr,  # of the shape
     "size": Signal.size,
@@ -199,7 +223,7 @@ REASONS = {  # why some have no rule
     **dict.fromkeys((nn.MultiheadAttention, nn.TransformerEncoderLayer), ": attention multiplies signals"),
     **dict.fromkeys((operator.matmul, torch.matmul), ": products of signals are not normal"),
     **dict.fromkeys((operator.mul, torch.mul), ": products are not normal; let the weights carry a constant factor"),
+    **dict.fromkeys((operator.truediv, operator.sub, torch.div, torch.sub), ": scale the input before the network"),
     torch.cat: ": concatenated signals have different moments",
     nn.PReLU: ": its slopes are parameters of their own",
-    **dict.fromkeys((nn.Dropout1d, nn.Dropout2d), ": it drops whole channels; nn.Dropout has a rule"),
 }

@@ -1,16 +1,16 @@
-"""The signals in a random network and the gradients by them: each kind of operation knows both ways.
+"""The signals in a random network and the gradients with respect to them: each kind of operation knows both ways.
 
-Forward, a signal a has for each position p of its map three moments over random networks, inputs and channels:
+Forward, a signal a has two moments at each position p of its map, over random networks, inputs and channels:
 
-    m(p) = E[a(p)^2]
-    c(p) = E[a(p) a(p')]      p' being a neighbouring position of the same channel
-    d(p) = E[a(p) a(p')]      p' being any position of the same channel, which is mostly a distant one
+    m(p) = E[a(p)^2]           `second`
+    c(p) = E[a(p) a(p')]       `cross`; p' is a neighbouring position of the same channel
 
-Backward, a gradient g has for each position three quantities, which are summed over the channels:
+Backward, a gradient g has three quantities at each position, which are summed over the channels:
 
-    G(p) = E[g(p)^2]
-    S(p) = sum over p' != p of E[g(p) g(p')]           0 below all average pools, since they alone bring it about
-    T(p) = S_a(p) E[f'(z) z / v]^2                     S_a being S behind the activation f; it is 0 but behind one
+    G(p) = E[g(p)^2]                                   `squares`
+    S(p) = sum over p' != p of E[g(p) g(p')]           `products`; 0 unless an average pool follows
+    T(p) = S_a(p) E[f'(z) z / v]^2                     `slope_products`; 0 unless an activation f of z follows, whose
+                                                       gradient has the products S_a
 
 What is called normal below is normal given the network, over inputs, and has the same variance in all networks.
 """
@@ -30,27 +30,27 @@ from util.theory.initializations import Initialization, fan_in
 from util.theory.windows import Windows
 
 
-NOTHING = torch.zeros((), dtype=torch.float64)
+ZERO = torch.zeros((), dtype=torch.float64)
 
 
 class Gradient(NamedTuple):
-    """By a signal: the (H, W) maps G, S and T."""
+    """The (H, W) maps G, S and T of the gradient with respect to a signal."""
 
-    squares: torch.Tensor = NOTHING
-    products: torch.Tensor = NOTHING
-    tilts: torch.Tensor = NOTHING
+    squares: torch.Tensor = ZERO
+    products: torch.Tensor = ZERO
+    slope_products: torch.Tensor = ZERO
 
 
 class Signal:
-    """The output of an operation for one sample, and the gradient by it.
+    """The output of an operation for one sample, and the gradient with respect to this output.
 
     Attributes:
         shape: with the sample's dimension, (1, channels, height, width) or (1, features).
-        second, cross, distant: (H, W) float64, m, c and d; the features of a flattened map keep its positions.
-        inputs: the signals that it is computed from.
-        normal: whether it is normal, so that an activation may follow.
-        layers: the weight layers of which it is a sum, which make its mean zero whatever else there is; mostly none.
-        gradient: what has arrived at it so far, on the way back.
+        second, cross: (H, W) float64, m and c. A flattened map keeps its positions.
+        inputs: the signals that the operation takes.
+        normal: whether the signal is normal, so that an activation may follow.
+        layers: the weight layers whose outputs add up to the signal, if it is such a sum.
+        gradient: the part of the gradient that has arrived so far, on the way back.
     """
 
     def __init__(self, shape: tuple[int, ...], *inputs: Signal, normal: bool = False,
@@ -60,29 +60,33 @@ class Signal:
         self.normal = normal
         self.layers = layers
         self.gradient = Gradient()
-        self.depth: int = 1 + max((signal.depth for signal in inputs), default=0)
 
     def size(self, dim: int | None = None) -> torch.Size | int:
         """Return the shape, or one of its sizes, as a tensor does."""
         return self.shape if dim is None else self.shape[dim]
 
-    def backward(self) -> None:
-        """Hand the gradient, which is complete, on to the inputs."""
+    def start_backward(self) -> None:
+        """Let a standard normal gradient arrive, as at the network's output."""
+        ones = torch.ones_like(self.second)
+        self.gradient = Gradient(ones * self.shape.numel() / ones.numel(), 0 * ones, 0 * ones)
 
-    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, tilts: torch.Tensor) -> None:
-        """Add to the gradient of each input; gradients that come by two ways are uncorrelated."""
+    def backward(self) -> None:
+        """Pass the complete gradient back to the inputs."""
+
+    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, slope_products: torch.Tensor) -> None:
+        """Add to the gradient of each input; the gradients of several consumers are uncorrelated."""
         for signal in self.inputs:
-            signal.gradient = Gradient(*map(operator.add, signal.gradient, (squares, products, tilts)))
+            signal.gradient = Gradient(*map(operator.add, signal.gradient, (squares, products, slope_products)))
 
 
 class Input(Signal):
-    """White noise, or what else has the same moments at all positions."""
+    """The network's input, which has the same moments at all positions."""
 
     def __init__(self, shape: tuple[int, ...], second: float, cross: float) -> None:
         super().__init__((1, *shape), normal=True)
         places = shape[1:] or (1, 1)
         self.second = torch.full(places, second, dtype=torch.float64)
-        self.cross = self.distant = torch.full(places, cross, dtype=torch.float64)
+        self.cross = torch.full(places, cross, dtype=torch.float64)
 
 
 class WeightLayer(Signal):
@@ -98,26 +102,25 @@ class WeightLayer(Signal):
         super().__init__(kernel.output_shape, signal, normal=True, layers=frozenset([self]))
         self.layer = layer
         self.taps = kernel.taps
-        self.distant_taps = kernel.taps.with_distant(kernel.stride)
+        self.shared_taps = kernel.taps.weighted_by_share(kernel.stride)
         self.input_second = self.taps.sum(signal.second) / kernel.size  # s
-        self.input_distant = self.distant_taps.sum(signal.distant) / kernel.size  # s_d
-        input_cross = self.taps.sum_with_neighbours(signal.cross, kernel.stride) / kernel.size
+        self.input_distant_cross = self.shared_taps.sum(signal.cross) / kernel.size  # c_s
+        self.input_cross = self.taps.sum_with_neighbours(signal.cross, kernel.stride) / kernel.size
 
-        second_moment = positive(self.input_second.mean().item(), "the second moment of its input")
+        second_moment = check_positive(self.input_second.mean().item(), "the second moment of its input")
         self.variances = initialization(layer, second_moment)
-        positive(self.variances.weight, "the variance of its weights")
+        check_positive(self.variances.weight, "the variance of its weights")
         gain = self.variances.weight * fan_in(layer)
         self.backward_gain = gain / kernel.size  # of all weights between an output and one position of the input
         self.second = gain * self.input_second + self.variances.bias
-        self.cross = gain * input_cross + self.variances.bias
-        self.distant = gain * self.input_distant + self.variances.bias
-        positive(self.second.mean().item(), "the variance of its pre-activations")
+        self.cross = gain * self.input_cross + self.variances.bias
+        check_positive(self.second.mean().item(), "the variance of its pre-activations")
         check(self.second.all(), "it has no bias where all its taps lie in the padding; pad by less than the kernel")
 
     def backward(self) -> None:
         """Each position of the input collects from all outputs for which it is a tap."""
-        squares = self.backward_gain * self.taps.spread(self.gradient.squares)
-        products = self.backward_gain * self.distant_taps.spread(self.gradient.products)
+        squares = self.backward_gain * self.taps.distribute(self.gradient.squares)
+        products = self.backward_gain * self.shared_taps.distribute(self.gradient.products)
         self.pass_back(squares, products, torch.zeros_like(squares))
 
     def bias_gradient_variance(self) -> float:
@@ -126,13 +129,13 @@ class WeightLayer(Signal):
         return ((squares + products).sum() / self.shape[1]).item()
 
     def weight_gradient_variance(self) -> float:
-        """Return Var(dL/dweight) = sum (G s + S s_d + T sigma^2 s^2) / channels, s_d being the mean of d over the taps.
+        """Return Var(dL/dweight) = sum (G s + S c_s + T sigma^2 s^2) / channels; c_s is the mean of c over the taps.
 
-        The last term, by Stein's identity, is there since an activation's slope depends on what enters the layer.
+        The last term follows from Stein's identity: an activation's slope depends on the layer's input.
         """
-        squares, products, tilts = self.gradient
-        by_slope = tilts * self.variances.weight * self.input_second * self.input_second
-        total = squares * self.input_second + products * self.input_distant + by_slope
+        squares, products, slope_products = self.gradient
+        by_slope = slope_products * self.variances.weight * self.input_second * self.input_second
+        total = squares * self.input_second + products * self.input_distant_cross + by_slope
         return (total.sum() / self.shape[1]).item()
 
 
@@ -161,10 +164,10 @@ def _connect(layer: nn.Linear, signal: Signal) -> Kernel:
     return Kernel(windows.whole(places), places.numel(), (1, 1), (1, layer.out_features))
 
 
-class Activated(Signal):
+class ActivatedMaximum(Signal):
     """f(z), where z is the maximum of normals over each window: activations and max pools, one after another.
 
-    A gradient passes with the factor E[f'(z)^2], and a max pool sends it to one position of the window, each as likely.
+    A gradient passes with the factor E[f'(z)^2]. A max pool sends it to one position of the window; all are as likely.
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
@@ -180,7 +183,7 @@ class Activated(Signal):
     def moments(self) -> Moments:
         """The moments of f(z) at each position, computed when they are first asked for."""
         variance = self.seen.mean(self.field.second)
-        covariance = _mean_cross(self.field, self.seen)
+        covariance = self.seen.mean(self.field.cross)
         correlation = (covariance / variance).clamp(0, 1)
         return activation_moments(self.function, self.kinks, variance, correlation, self.seen.count)
 
@@ -193,26 +196,15 @@ class Activated(Signal):
         second, cross, *_ = self.moments
         return cross + self.seen.shared / self.seen.count * (second - cross)
 
-    @property
-    def distant(self) -> torch.Tensor:
-        """To first order in the difference of c and d before: the derivative by it is E[f'(z) f'(z')] (Price, 1958)."""
-        difference = _mean_cross(self.field, self.seen) - self.seen.mean(self.field.distant)
-        return self.moments.cross - difference * self.moments.cross_slope
-
     def backward(self) -> None:
         squares, products, _ = self.gradient
-        coincident = products * self.seen.coincidences() / max(1, products.numel() - 1)
+        coincident = products * self.seen.shared_maxima() / max(1, products.numel() - 1)
         arrived = Gradient(
             squares=(squares + coincident) * self.moments.slope,
             products=(products - coincident) * self.moments.cross_slope,
-            tilts=products * self.moments.tilt**2)
-        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in arrived)
-        self.pass_back(squares, products, tilts / self.field.second)
-
-
-def _mean_cross(signal: Signal, seen: Windows) -> torch.Tensor:
-    """Average the cross moments of the positions within each window: neighbours', unless it is the whole map."""
-    return seen.mean(signal.distant if len(seen.rows) == len(seen.columns) == 1 else signal.cross)
+            slope_products=products * self.moments.slope_correlation**2)
+        squares, products, slope_products = (self.seen.distribute(values / self.seen.count) for values in arrived)
+        self.pass_back(squares, products, slope_products / self.field.second)
 
 
 class Averaged(Signal):
@@ -225,39 +217,49 @@ class Averaged(Signal):
     def __init__(self, seen: Windows, signal: Signal) -> None:
         super().__init__((*signal.shape[:2], *seen.count.shape), signal, normal=signal.normal, layers=signal.layers)
         self.seen = seen
-        self.cross = _mean_cross(signal, seen)
+        self.cross = seen.mean(signal.cross)
         self.second = self.cross + (seen.mean(signal.second) - self.cross) / seen.count
-        self.distant = seen.mean(signal.distant)
 
     def backward(self) -> None:
-        squares, products, tilts = self.gradient
-        squares, products, tilts = (self.seen.spread(values / self.seen.count) for values in (
-            squares, products, tilts * self.second**2))
+        squares, products, slope_products = self.gradient
+        squares, products, slope_products = (self.seen.distribute(values / self.seen.count) for values in (
+            squares, products, slope_products * self.second**2))
         own = squares / self.seen.count.max()
         (signal,) = self.inputs
-        self.pass_back(own, squares + products - own, tilts / signal.second**2)
+        self.pass_back(own, squares + products - own, slope_products / signal.second**2)
 
 
-class Passed(Signal):
-    """What has another shape, but is otherwise as it was; or, with dropout, is 0 or larger by a factor."""
+class Reshaped(Signal):
+    """The same entries in another shape."""
 
-    def __init__(self, shape: tuple[int, ...], signal: Signal, gain: float = 1.0) -> None:
-        super().__init__(shape, signal, normal=signal.normal and gain == 1, layers=signal.layers)
-        self.gain = gain  # of second moments
-        self.second = gain * signal.second
+    def __init__(self, shape: tuple[int, ...], signal: Signal) -> None:
+        super().__init__(shape, signal, normal=signal.normal, layers=signal.layers)
+        self.second = signal.second
         self.cross = signal.cross
-        self.distant = signal.distant
 
     def backward(self) -> None:
-        squares, products, tilts = self.gradient
-        self.pass_back(self.gain * squares, products, tilts)
+        self.pass_back(*self.gradient)
+
+
+class Dropped(Signal):
+    """Entries that are 0 with a probability, and else divided by one minus this probability, as dropout does."""
+
+    def __init__(self, probability: float, signal: Signal) -> None:
+        super().__init__(signal.shape, signal, layers=signal.layers)
+        self.gain = 1 / (1 - probability)  # of second moments
+        self.second = self.gain * signal.second
+        self.cross = signal.cross
+
+    def backward(self) -> None:
+        squares, products, slope_products = self.gradient
+        self.pass_back(self.gain * squares, products, slope_products)
 
 
 class Sum(Signal):
     """The sum of two signals, of which one has weights of its own, so that E[ab] = 0 and moments add up."""
 
     def __init__(self, signal: Signal, other: Signal) -> None:
-        check(isinstance(signal, Signal) and isinstance(other, Signal), "one of the terms is no signal")
+        check(isinstance(signal, Signal) and isinstance(other, Signal), "one of the terms is a constant; scale the input before the network, or let biases carry the constant")
         check(signal.shape == other.shape and signal.second.shape == other.second.shape, "the terms' shapes differ")
         check(_has_own_weights(signal, other) or _has_own_weights(other, signal),
               "neither term is the output of a weight layer that the other does not depend on")
@@ -266,7 +268,6 @@ class Sum(Signal):
         super().__init__(signal.shape, signal, other, normal=normal, layers=layers)
         self.second = signal.second + other.second
         self.cross = signal.cross + other.cross
-        self.distant = signal.distant + other.distant
 
     def backward(self) -> None:
         self.pass_back(*self.gradient)
@@ -287,7 +288,7 @@ def ancestors(signal: Signal) -> set[Signal]:
     return found
 
 
-def positive(value: float, quantity: str) -> float:
+def check_positive(value: float, quantity: str) -> float:
     """Return a value; raise a ValueError unless it is positive and finite. If it is 0, it is an underflow."""
     check(not math.isnan(value), f"{quantity} is not a number")
     check(value > 0, f"{quantity} is too small for a float")

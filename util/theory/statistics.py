@@ -9,7 +9,7 @@ WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 
 
 class LayerStatistics(NamedTuple):
-    """Standard deviations over random networks, of a layer's parameters and of one sample's gradients by them."""
+    """Standard deviations over random networks: of a layer's parameters, and of one sample's gradients."""
 
     name: str
     weight_std: float
@@ -20,7 +20,7 @@ class LayerStatistics(NamedTuple):
 
 
 def weight_gradient_spread(statistics: list[LayerStatistics]) -> float:
-    """Return the largest over the smallest standard deviation of the layers' weight gradients: how unequal they are."""
+    """Return how unequal the layers' weight gradients are: the largest standard deviation over the smallest."""
     stds = [layer.weight_gradient_std for layer in statistics]
     return max(stds) / min(stds)
 
@@ -32,10 +32,10 @@ def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
         raise ValueError(f"the statistics are not of this network, whose layers are {', '.join(layers)}")
 
 
-def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[float]:
-    """Return the standard deviation of the gradient by each parameter tensor, in the order of `net.parameters()`.
+def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> dict[nn.Parameter, float]:
+    """Return the standard deviation of the gradient with respect to each parameter tensor.
 
-    Raises a ValueError if the statistics are not of all layers of this network.
+    The order is that of `net.parameters()`. Raises a ValueError if the statistics are not of all layers of the network.
     """
     check_statistics(net, statistics)
     stds = {}
@@ -43,4 +43,4 @@ def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> list[flo
         module = net.get_submodule(layer.name)
         stds[module.weight] = layer.weight_gradient_std
         stds[module.bias] = layer.bias_gradient_std
-    return [stds[parameter] for parameter in net.parameters()]
+    return {parameter: stds[parameter] for parameter in net.parameters()}

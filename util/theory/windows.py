@@ -47,8 +47,8 @@ class Windows:
         """Average an (H, W) map over each window: (H', W')."""
         return self.sum(values) / self.count
 
-    def spread(self, values: torch.Tensor) -> torch.Tensor:
-        """Hand each window's (H', W') value to all positions that it sees, and add up there: the transpose of `sum`."""
+    def distribute(self, values: torch.Tensor) -> torch.Tensor:
+        """Add each window's (H', W') value to all positions that the window sees, (H, W): the transpose of `sum`."""
         return self.rows.T @ values @ self.columns
 
     @cached_property
@@ -57,12 +57,12 @@ class Windows:
         rows, columns = (_near(seen @ seen.T).sum(dim=1) for seen in self)
         return (torch.outer(rows, columns) - self.count) / self._neighbours.clamp(min=1)
 
-    def with_distant(self, stride: tuple[int, int]) -> Windows:
-        """Weight each tap by the share of all windows for which it lies inside of the map, as for a distant partner."""
-        return Windows(*(_shared_by_all(taps, step) for taps, step in zip(self, stride)))
+    def weighted_by_share(self, stride: tuple[int, int]) -> Windows:
+        """Weight each tap of a kernel by the share of windows for which this tap lies inside of the map."""
+        return Windows(*(_weighted_by_share(taps, step) for taps, step in zip(self, stride)))
 
-    def coincidences(self) -> torch.Tensor:
-        """(H', W'): the number of other windows that pick the same position as this one, if each picks its largest."""
+    def shared_maxima(self) -> torch.Tensor:
+        """(H', W'): the expected number of neighbours whose largest value lies at the same position as the window's."""
         shared = self.shared
         return self._neighbours * shared / (2 * self.count - shared)
 
@@ -96,7 +96,7 @@ def _paired_taps(taps: torch.Tensor, stride: int) -> torch.Tensor:
     return pairs
 
 
-def _shared_by_all(taps: torch.Tensor, stride: int) -> torch.Tensor:
+def _weighted_by_share(taps: torch.Tensor, stride: int) -> torch.Tensor:
     outputs, inputs = taps.shape
     if outputs == 1:
         return taps
@@ -146,15 +146,15 @@ def of_adaptive_pool(pool: nn.AdaptiveAvgPool2d, shape: torch.Size) -> Windows:
 
 
 def both(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """Return the vertical and the horizontal one of a size that may be given once for both."""
+    """Return a vertical and a horizontal size, which may be given as one number for both."""
     sizes = list(size) if isinstance(size, (tuple, list)) else [size]
     return (sizes[0], sizes[-1])
 
 
 def _windows(operation: Callable[..., torch.Tensor], shape: torch.Size, *sizes: int | str | tuple[int, ...]) -> Windows:
-    """Find what windows see by torch's own operation, on lines that hold a single one each.
+    """Find what windows see: send lines that hold a single one through torch's own operation.
 
-    The vertical one of each of its sizes is for the lines of the rows, the horizontal one for those of the columns.
+    Each of `sizes` is vertical and horizontal. Rows take the vertical ones, columns the horizontal ones.
     """
     seen = []
     for size, *own_sizes in zip(shape, *map(both, sizes)):
