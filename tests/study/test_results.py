@@ -141,7 +141,7 @@ def test_an_interrupted_study_goes_on_and_what_is_held_is_not_trained_again(path
     monkeypatch.setattr(data, "synthetic_images", pytest.fail)
     printed = study(path, "he=1e10", "default", "--seeds", "0:2", "--dataset", "auto")
     assert path.read_bytes() == complete and printed == study(path)
-    assert "| `he=10000000000.0` | 5 | 2 | diverged: 2 of 2 |" in printed
+    assert "| **`he=10000000000.0`** | 5 | 2 | diverged: 2 of 2 |" in printed
 
 
 def test_two_studies_may_append_to_one_file(path):
