@@ -1,4 +1,4 @@
-"""The study's methods: how each begins, what it does to the gradient, and what the theory says of its networks."""
+"""What each method does to a network and to its gradients, against PyTorch's own functions and the theory."""
 import math
 from functools import partial
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from tests.test_training import IMAGES, random_images
+from tests.helpers import IMAGES, random_images
 from util.data import Images, scale
 from util.network import Net
 from util.static_preconditioned_train import precondition, preconditioner
-from util.study import methods, theory
-from util.study.methods import GRADIENTS, METHODS, PAIRS
+from util.study import methods
 from util.theory import gradient_stds, initialize, input_moments, predict, predict_current
 
 
@@ -21,185 +21,151 @@ def seeded(depth=5):
     return Net(depth)
 
 
-def begun(method):
-    """Return a network as a method begins to train it, and the optimizer."""
+def begun(name, net, learning_rate=0.0):
+    """Let a method begin to train a network; return the optimizer."""
+    return methods.METHODS[name].begin(net, IMAGES, learning_rate, 3)
+
+
+def measured(net, images=IMAGES):
+    """Return the standard deviations of the gradients of all parameters, measured with the seed 3."""
+    return gradient_stds(net, methods.measure(net, images, 3))
+
+
+def kaiming(net):
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+
+
+def by_theory(net, **given):
+    """Draw a network's parameters, and return the statistics of its layers."""
+    statistics = predict(net, **given)
+    initialize(net, statistics)
+    return statistics
+
+
+zero, fifth, half = (partial(by_theory, bias_variance=variance) for variance in (0.0, 0.2, 0.5))
+for_images = partial(by_theory, input_moments=input_moments(scale(IMAGES.pixels)))
+SGD, ADAM = partial(torch.optim.SGD, momentum=0.9), torch.optim.Adam
+DESCRIBED = {  # how a method draws parameters, whether it multiplies gradients, its optimizer
+    "default": (predict_current, False, SGD),
+    "he": (kaiming, False, SGD),
+    "initialization-only": (by_theory, False, SGD),
+    "initialization-zero-bias": (zero, False, SGD),
+    "initialization-fifth-bias": (fifth, False, SGD),
+    "initialization-half-bias": (half, False, SGD),
+    "preconditioned": (by_theory, True, SGD),
+    "preconditioned-zero-bias": (zero, True, SGD),
+    "preconditioned-fifth-bias": (fifth, True, SGD),
+    "preconditioned-half-bias": (half, True, SGD),
+    "preconditioner-only": (predict_current, True, SGD),
+    "preconditioned-images": (for_images, True, SGD),
+    "dynamic": (by_theory, True, SGD),
+    "dynamic-only": (predict_current, True, SGD),
+    "measured": (by_theory, True, SGD),
+    "adam": (predict_current, False, ADAM),
+    "initialization-adam": (by_theory, False, ADAM),
+}
+ESTIMATED = {"dynamic": predict_current, "dynamic-only": predict_current,
+             "measured": partial(methods.measure, images=IMAGES, seed=3)}
+
+
+def steps(net, optimizer, factors=None):
+    """Take two steps, of which the second shows the momentum; multiply gradients here if nothing else does."""
+    for batch in range(2):
+        images = slice(4 * batch, 4 * batch + 4)
+        optimizer.zero_grad()
+        cross_entropy(net(scale(IMAGES.pixels[images])), IMAGES.labels[images]).backward()
+        for parameter, factor in zip(net.parameters(), factors or []):
+            parameter.grad *= factor
+        optimizer.step()
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_first_steps_are_those_of_the_initialization_the_factors_and_the_optimizer_that_are_described(name):
+    """To a millionth, as floats are rounded."""
+    draw, multiplies, optimizer = DESCRIBED[name]
     net = seeded()
-    optimizer = method.begin(net, IMAGES, learning_rate=0.0, seed=3)
-    return net, optimizer
+    ours = steps(net, begun(name, net, 0.001))
+    expected = seeded()
+    statistics = draw(expected)
+    if name in ESTIMATED:
+        statistics = ESTIMATED[name](expected)
+    factors = preconditioner(expected, statistics) if multiplies else None
+    torch.testing.assert_close(ours, steps(expected, optimizer(expected.parameters(), lr=0.001), factors),
+                               rtol=1e-5, atol=1e-6)
 
 
-def same_parameters(net, other):
-    return all(map(torch.equal, net.parameters(), other.parameters()))
-
-
-def factors(net):
-    """Return by what the gradient of each parameter is multiplied on its way: where it would be 1, it is the factor."""
+def factors_of(net):
+    """Return by what the gradient of each parameter is multiplied: where it would be 1, it is the factor."""
     net.zero_grad()
     sum(parameter.sum() for parameter in net.parameters()).backward()
     return [parameter.grad.mean().item() for parameter in net.parameters()]
 
 
-def test_pairs_differ_in_nothing_but_the_gradient():
-    assert PAIRS == {
-        "preconditioner-only": "default",
-        "preconditioned": "initialization-only",
-        "preconditioned-zero-bias": "initialization-zero-bias",
-        "preconditioned-fifth-bias": "initialization-fifth-bias",
-        "preconditioned-half-bias": "initialization-half-bias",
-    }
-
-
-def test_no_two_methods_are_the_same():
-    assert len(set(METHODS.values())) == len(METHODS)
-
-
-@pytest.mark.parametrize("name", ["default", "preconditioner-only", "dynamic-only", "adam"])
-def test_pytorchs_network_is_left_as_it_is(name):
-    assert same_parameters(begun(METHODS[name])[0], seeded())
-
-
-def test_he_draws_what_kaiming_draws():
+@pytest.mark.parametrize("name, every", [("dynamic", 500), ("dynamic-only", 100), ("measured", 500)])
+def test_factors_are_renewed_for_the_network_as_it_is_after_so_many_steps(name, every):
+    """One layer grows in between."""
     net = seeded()
-    for module in net.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-    assert same_parameters(begun(METHODS["he"])[0], net)
-
-
-@pytest.mark.parametrize("suffix, bias_variance", [
-    ("", 0.04), ("-zero-bias", 0.0), ("-fifth-bias", 0.2), ("-half-bias", 0.5)])
-def test_variance_preserving_methods_draw_by_their_biases(suffix, bias_variance):
-    net = seeded()
-    initialize(net, predict(net, bias_variance=bias_variance))
-    alone, preconditioned = (f"{name}{suffix}" for name in ("initialization", "preconditioned"))
-    if not suffix:
-        alone = "initialization-only"
-    for name in alone, preconditioned:
-        assert same_parameters(begun(METHODS[name])[0], net)
-
-
-def test_a_method_may_be_told_the_moments_of_the_images():
-    net = seeded()
-    statistics = predict(net, input_moments=input_moments(scale(IMAGES.pixels)))
-    initialize(net, statistics)
-    result, _ = begun(METHODS["preconditioned-images"])
-    assert same_parameters(result, net) and factors(result) == pytest.approx(preconditioner(net, statistics))
-
-
-def test_static_factors_are_those_of_the_initialization():
-    """Of PyTorch's: those of the parameters as they were drawn."""
-    net, _ = begun(METHODS["preconditioned-half-bias"])
-    assert factors(net) == pytest.approx(preconditioner(net, predict(net, bias_variance=0.5)))
-    net, _ = begun(METHODS["preconditioner-only"])
-    assert factors(net) == pytest.approx(preconditioner(net, predict_current(net)))
-    net, _ = begun(METHODS["default"])
-    assert factors(net) == [1] * 10
-
-
-@pytest.mark.parametrize("name, optimizer, momentum", [
-    ("default", torch.optim.SGD, 0.9), ("measured", torch.optim.SGD, 0.9), ("adam", torch.optim.Adam, None)])
-def test_optimizers(name, optimizer, momentum):
-    made = METHODS[name].begin(seeded(), IMAGES, learning_rate=0.25, seed=3)
-    assert type(made) is optimizer
-    assert (made.defaults["lr"], made.defaults.get("momentum"), made.defaults["fused"]) == (0.25, momentum, True)
-
-
-@pytest.mark.parametrize("name, every, estimate", [
-    ("dynamic", 500, predict_current), ("dynamic-only", 100, predict_current),
-    ("measured", 500, partial(methods.measure, images=IMAGES, seed=3))])
-def test_factors_are_refreshed_after_so_many_steps(name, every, estimate):
-    """For a network of which one layer grows in between, and again after as many steps."""
-    net, optimizer = begun(METHODS[name])
+    optimizer = begun(name, net)
     for _ in range(2):
-        before = factors(net)
-        assert before == pytest.approx(preconditioner(net, estimate(net)))
+        before = factors_of(net)
+        assert before == pytest.approx(preconditioner(net, ESTIMATED[name](net)))
         net.conv2.weight.data.mul_(1.2)
         net.zero_grad()  # then a step changes nothing
         for _ in range(every - 1):
             optimizer.step()
-        assert factors(net) == before
+        assert factors_of(net) == before
         net.zero_grad()
         optimizer.step()
-        assert factors(net) == pytest.approx(preconditioner(net, estimate(net)))
-        assert factors(net)[0] == pytest.approx(before[0] / 1.2, rel=0.05)
+        assert factors_of(net) == pytest.approx(preconditioner(net, ESTIMATED[name](net)))
 
 
-def test_factors_are_not_refreshed_when_the_training_has_diverged():
-    """The theory would refuse it; the next loss is not finite, and ends the training."""
-    net, optimizer = begun(METHODS["dynamic-only"])
+def test_a_training_that_diverged_ends_by_its_loss_and_not_by_factors_that_cannot_be_renewed():
+    net = seeded()
+    optimizer = begun("dynamic-only", net)
+    before = factors_of(net)
     net.conv1.weight.data.fill_(math.nan)
     for _ in range(100):
         optimizer.step()
+    assert factors_of(net) == before
 
 
-def test_a_dead_layer_is_no_reason_to_end():
+def test_a_layer_that_dies_is_no_reason_for_measured_factors_to_end_the_training():
     """Its gradients, which are zero, stay zero; the last layer's bias is still trained."""
     net = seeded()
+    optimizer = begun("measured", net)
     net.fc2.bias.data.fill_(-1e6)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0)
-    GRADIENTS[METHODS["measured"].gradient](net, [], optimizer, IMAGES, 7)
-    assert factors(net)[0] == 1
-    assert factors(net)[-1] == pytest.approx(1, rel=0.1)
+    net.zero_grad()
+    for _ in range(500):
+        optimizer.step()
+    first, *_, last = factors_of(net)
+    assert first == 1 and last == pytest.approx(1, rel=0.1)
 
 
-def test_measured_gradients_are_those_of_single_images(monkeypatch):
-    """To 10 %, about three standard errors: each image is drawn 30 times, and its outputs' squared gradients add up."""
-    monkeypatch.setattr(methods, "MEASURED_IMAGES", 600)
+def test_measured_gradients_are_those_of_single_images_without_the_factors():
+    """To 10 %, three standard errors: each of 20 images is drawn some 25 times; its outputs' squared gradients add up."""
     few, squares, net = random_images(20), np.zeros(10), seeded()
     for output in [output for pixels in few.pixels for output in net(scale(pixels[None]))[0]]:
         gradients = torch.autograd.grad(output, list(net.parameters()), retain_graph=True)
         squares += [gradient.square().mean().item() for gradient in gradients]
-    many = Images(few.pixels.repeat(30, 1, 1, 1), few.labels.repeat(30))
-    measured = gradient_stds(net, methods.measure(net, many, seed=0))
-    assert measured == pytest.approx(np.sqrt(squares / 20), rel=0.1)
-
-
-def test_what_is_measured_is_not_multiplied_by_the_factors():
-    net = seeded()
-    plain = gradient_stds(net, methods.measure(net, IMAGES, seed=3))
     precondition(net, predict_current(net))
-    assert gradient_stds(net, methods.measure(net, IMAGES, seed=3)) == plain
+    many = Images(few.pixels.repeat(30, 1, 1, 1), few.labels.repeat(30))
+    assert measured(net, many) == pytest.approx(np.sqrt(squares / 20), rel=0.1)
 
 
-def test_networks_are_measured_in_training_and_by_the_names_of_their_layers():
-    """With half of the inputs dropped and the others doubled, the squared gradient of the weights doubles; to 10 %."""
-    inner = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    nested = nn.Sequential(nn.Dropout(0.5), inner).eval()
-    (dropped,) = methods.measure(nested, IMAGES, seed=3)
-    (kept,) = methods.measure(inner, IMAGES, seed=3)
-    assert (dropped.name, kept.name) == ("1.1", "1")
-    assert dropped.weight_gradient_std / kept.weight_gradient_std == pytest.approx(2**0.5, rel=0.05)
+def test_networks_are_measured_in_training():
+    """With half of the inputs dropped and the others doubled, the squared gradient of the weights doubles; to 5 %."""
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    with_dropout, without = measured(nn.Sequential(nn.Dropout(0.5), linear).eval()), measured(linear)
+    assert with_dropout[0] / without[0] == pytest.approx(2**0.5, rel=0.05)
 
 
-def test_images_are_measured_by_the_hundreds():
-    assert methods.MEASURED_IMAGES == 500
-
-
-@pytest.mark.parametrize("name, draw", [
-    ("He", nn.init.kaiming_normal_), ("Glorot", nn.init.xavier_normal_), ("PyTorch", lambda weight: None)])
-def test_initializations_of_the_theory_are_those_of_torch(name, draw):
-    """To 15 %, over four standard errors of the smallest layer's 450 weights."""
-    net = seeded(6)
-    for layer in theory.predictions(name, 6):
-        module = net.get_submodule(layer.name)
-        draw(module.weight)
-        assert module.weight.std().item() == pytest.approx(layer.weight_std, rel=0.15)
-        assert layer.bias_std == pytest.approx(layer.weight_std if name == "PyTorch" else 0)
-
-
-def test_the_theory_is_not_of_initializations_for_images():
-    assert list(methods.INITIALIZATIONS) == [*theory.NAMES, METHODS["preconditioned-images"].initialization]
-
-
-def test_gradients_are_as_unequal_as_their_largest_and_smallest():
-    """With half of the variance in the biases, the squared gradient halves with every layer on its way back."""
-    assert theory.spread("half bias", 14) / theory.spread("half bias", 10) == pytest.approx(4, rel=0.01)
-    layers = predict(Net(7), bias_variance=0.2)
-    stds = [layer.weight_gradient_std for layer in layers]
-    assert theory.spread("fifth bias", 7) == pytest.approx(max(stds) / min(stds)) == pytest.approx(4.05, rel=0.01)
-    assert theory.ends("fifth bias", 7) == pytest.approx((stds[0], 1 - layers[5].correlation))
-
-
-def test_correlations_below_the_resolution_of_the_theory_count_as_that():
-    assert theory.ends("PyTorch", 40).difference_left == theory.RESOLUTION
+def test_what_the_preconditioner_adds_is_told_of_methods_that_differ_in_nothing_else():
+    assert methods.PAIRS == {
+        "preconditioner-only": "default", "preconditioned": "initialization-only",
+        "preconditioned-zero-bias": "initialization-zero-bias",
+        "preconditioned-fifth-bias": "initialization-fifth-bias",
+        "preconditioned-half-bias": "initialization-half-bias"}
