@@ -4,7 +4,6 @@
 """
 import argparse
 from collections import defaultdict
-from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +13,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torchvision.models import get_model
 
-from tests.theory.networks import NETWORKS as KINDS
-from util.curves import overtaking_epoch
+from tests.theory.networks import NARROW, NETWORKS as KINDS
 from util.data import load, scale
-from util.default_train import default_train
 from util.network import Net
-from util.study.results import PARTS, reduce_losses
 from util.theory import gradient_stds, initialize, input_moments, predict
-from util.theory.propagation import WHITE_NOISE as STANDARD
+from util.theory.propagation import WHITE_NOISE
 from util.theory.quadrature import activation_moments
-from util.training import MINIBATCH
+
 
 NETWORKS = 10_000
 INPUTS = 4  # that a network is sent at a time
@@ -72,6 +68,12 @@ def sample_initialized(net, statistics, draw_inputs, networks):
     return sample(net, lambda: initialize(net, statistics), draw_inputs, networks, seed=0)
 
 
+def named_stds(net, statistics):
+    """Return the predicted standard deviation of each parameter tensor's gradient by its name."""
+    names = [name for name, _ in net.named_parameters()]
+    return dict(zip(names, gradient_stds(net, statistics).values()))
+
+
 def root_mean_square(squares):
     """Return the root of the squares' mean, and its standard error."""
     root = np.sqrt(squares.mean())
@@ -90,8 +92,9 @@ def ratio_table(columns):
         signals, gradients = sample_initialized(net, statistics, draw_inputs, NETWORKS)
         for name, squares in signals.items():
             rows[f"variance of z, {name}"].append(f"{squares.mean():.3f} ± {sem(squares):.3f}")
-        for (name, squares), std in zip(gradients.items(), gradient_stds(net, statistics).values()):
-            ratio, error = root_mean_square(squares / std**2)
+        stds = named_stds(net, statistics)
+        for name, squares in gradients.items():
+            ratio, error = root_mean_square(squares / stds[name]**2)
             rows[f"gradient of {name}"].append(f"{ratio:.3f} ± {error:.3f}")
     yield row("measured / predicted", *columns)
     yield "|---|" + "---|" * len(columns)
@@ -99,17 +102,21 @@ def ratio_table(columns):
         yield row(name, *cells)
 
 
-def network_table(networks):
+def narrow_table(networks):
+    """Tabulate the same where few inputs feed a neuron."""
+    return network_table(networks, NARROW)
+
+
+def network_table(networks, kinds=KINDS):
     """Tabulate factors, and measured / predicted, of narrow networks of the kinds that people have."""
     yield row("network", "factors of the weights", "gradients of the weights", "of the biases", "variance of z")
     yield "|---|---|---|---|---|"
-    for name, (net, input_shape) in KINDS.items():
+    for name, (net, input_shape) in kinds.items():
         statistics = predict(net, input_shape)
         factors = [1 / layer.weight_gradient_std for layer in statistics]
         signals, gradients = sample_initialized(net, statistics, lambda: torch.randn(INPUTS, *input_shape), networks)
-        stds = list(gradient_stds(net, statistics).values())
-        ratios = {tensor: root_mean_square(squares)[0] / std
-                  for (tensor, squares), std in zip(gradients.items(), stds)}
+        stds = named_stds(net, statistics)
+        ratios = {tensor: root_mean_square(squares)[0] / stds[tensor] for tensor, squares in gradients.items()}
         weights = [ratio for tensor, ratio in ratios.items() if tensor.endswith("weight")]
         biases = [ratio for tensor, ratio in ratios.items() if tensor.endswith("bias")]
         variances = [squares.mean() for squares in signals.values()]
@@ -223,7 +230,7 @@ def single_networks():
 def single_network_ratios(net, input_shape, networks, inputs, passes):
     """Return (networks, tensors): the root mean square of each network's gradients, relative to the predicted one."""
     statistics = predict(net, input_shape)
-    stds = list(gradient_stds(net, statistics).values())
+    stds = list(named_stds(net, statistics).values())
     ratios = []
     for network in range(networks):
         initialize(net, statistics)
@@ -245,24 +252,10 @@ def loss_gradients(images):
         chosen = torch.randint(len(images.labels), (1,))
         cross_entropy(net(scale(images.pixels[chosen])), images.labels[chosen]).backward()
         squares += [mean_square(parameter.grad) for parameter in net.parameters()]
-    ratios = np.sqrt(squares / NETWORKS) / list(gradient_stds(net, statistics).values())
+    ratios = np.sqrt(squares / NETWORKS) / list(named_stds(net, statistics).values())
     weights = ratios[::2]
     yield (f"{NETWORKS} networks, RMS of the loss's gradient on an image / predicted, largest / smallest: of weights "
            f"{weights.max() / weights.min():.1f}, of all tensors {ratios.max() / ratios.min():.1f}")
-
-
-def false_overtakings(images):
-    """Tell how many of default trainings overtake another that differs in nothing but its initial parameters."""
-    runs = []
-    for seed in range(6):
-        torch.manual_seed(seed)
-        runs.append(default_train(Net(), images, 0.001, epochs=2, seed=0, report=lambda line: None))
-    reduced = [np.array(reduce_losses(losses, len(losses))) for losses in runs]
-    steps = len(images.labels) // MINIBATCH
-    for name, losses, steps_per_epoch in (("raw losses", runs, steps), (f"{PARTS} means", reduced, PARTS // 2)):
-        pairs = [overtaking_epoch(*pair, steps_per_epoch) for pair in permutations(losses, 2)]
-        overtaken = sum(epoch is not None for epoch in pairs)
-        yield f"{len(pairs)} ordered pairs of default trainings, overtaken by their {name}: {overtaken}"
 
 
 def main():
@@ -270,20 +263,21 @@ def main():
     parser.add_argument("--data-dir", help="folder with CIFAR-10, for two more columns (default: none)")
     folder = parser.parse_args().data_dir
     torch.set_num_threads(1)
-    columns = {"white noise": (lambda: torch.randn(INPUTS, 3, 32, 32), STANDARD)}
+    columns = {"white noise": (lambda: torch.randn(INPUTS, 3, 32, 32), WHITE_NOISE)}
     more = []
     if folder is not None:
         images = load("cifar10", folder, 50_000).training
-        more += [loss_gradients(images), false_overtakings(images)]
+        more.append(loss_gradients(images))
 
         def draw_images():
             chosen = torch.randint(len(images.pixels), (INPUTS,))
             return scale(images.pixels[chosen])
 
-        for moments in STANDARD, input_moments(scale(images.pixels)):
+        for moments in WHITE_NOISE, input_moments(scale(images.pixels)):
             second, cross = moments
             columns[f"images, assumed moments {second:.3f}, {cross:.3f}"] = (draw_images, moments)
-    tables = [ratio_table(columns), network_table(NETWORKS // 10), full_size_table(), limits_table(), single_networks()]
+    tables = [ratio_table(columns), network_table(NETWORKS // 10), narrow_table(NETWORKS // 10), full_size_table(),
+              limits_table(), single_networks()]
     for table in (*tables, *more):
         print("\n".join(table) + "\n", flush=True)
 

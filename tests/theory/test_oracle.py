@@ -123,7 +123,7 @@ def test_handles_of_hooks_still_remove_them_after_a_prediction():
     assert not any(hooks for name, hooks in vars(net).items() if name.endswith("_hooks"))
 
 
-@pytest.mark.parametrize("net, input_shape", [NETWORKS["perceptron with GELU and dropout"],
+@pytest.mark.parametrize("net, input_shape", [NETWORKS["perceptron with GELU"],
                                               NETWORKS["three convolutions, global average"]])
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])
 def test_prediction_is_the_same_in_every_context(net, input_shape, context):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.theory.monte_carlo import root_mean_square, sample
-from tests.theory.networks import NETWORKS, PreActivation
+from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.theory import (gradient_stds, initialize, input_moments, predict, predict_current, predict_for,
                          weight_gradient_spread)
