@@ -1,69 +1,16 @@
-"""Files are written whole or not at all, what cannot be written is found out before, and what a run's file holds."""
+"""Files are written whole or not at all, and what cannot be written is found out before the work."""
 import errno
-import math
 import os
 import resource
 
-import numpy as np
 import pytest
 
 from util.failure import Failure
-from util.runs import Run, Training, check_writable, make_folder, save_run, write_whole
-
-RUN = Run("default", 0.001, seed=3, dataset="synthetic", images=8, epochs=2, depth=7, activation="relu",
-          losses=np.array([2.5, 2.25], np.float32), test_loss=2.0, test_accuracy=0.25)
-
-USUAL = RUN._replace(dataset="cifar10", images=50_000, epochs=2, depth=5, activation="relu")
-
-
-def fail(*_):
-    raise OSError(errno.EBUSY, "Device or resource busy")
+from util.files import check_writable, make_folder, write_whole
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_saved_run_explains_itself(tmp_path):
-    save_run(RUN, str(tmp_path))
-    (path,) = tmp_path.iterdir()
-    with np.load(path, allow_pickle=False) as arrays:
-        saved = {name: array.tolist() for name, array in arrays.items()}
-        assert arrays["losses"].dtype == np.float32
-    assert saved == {"method": "default", "learning_rate": 0.001, "seed": 3, "dataset": "synthetic", "images": 8,
-                     "epochs": 2, "depth": 7, "activation": "relu", "losses": [2.5, 2.25],
-                     "test_loss": 2.0, "test_accuracy": 0.25}
-
-
-@pytest.mark.parametrize("rate, text", [(0.001, "0.001"), (0.0010000001, "0.0010000001"), (1e-05, "1e-05")])
-def test_no_digit_of_a_learning_rate_is_lost(tmp_path, rate, text):
-    """Else two trainings of almost the same rate share a file, or a line in the legend."""
-    save_run(USUAL._replace(learning_rate=rate), str(tmp_path))
-    assert names(tmp_path) == [f"default={text}_seed_3.npz"]
-    assert str(Training("default", print, rate)) == f"default, learning rate {text}"
-
-
-@pytest.mark.parametrize("setting, value", [
-    ("dataset", "synthetic"), ("images", 400), ("epochs", 1), ("depth", 12), ("activation", "tanh")])
-def test_a_file_is_not_replaced_by_one_of_other_settings(tmp_path, setting, value):
-    for run in USUAL, USUAL._replace(**{setting: value}):
-        save_run(run, str(tmp_path))
-    assert names(tmp_path) == ["default=0.001_seed_3.npz", f"default=0.001_seed_3_{setting}_{value}.npz"]
-
-
-def test_a_folder_is_made_unless_it_is_there(tmp_path, monkeypatch):
-    for _ in range(2):
-        make_folder(str(tmp_path / "new" / "folder"))
-    assert names(tmp_path / "new" / "folder") == []
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(Failure, match="folder' is no folder that can be written to"):
-        make_folder(str(tmp_path / "new" / "folder"))
-
-
-def test_a_run_diverges_by_its_last_loss_or_its_test_loss():
-    assert not RUN.diverged
-    assert RUN._replace(test_loss=math.inf).diverged
-    assert RUN._replace(losses=np.array([2.5, math.nan], np.float32)).diverged
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -77,54 +24,76 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
-    assert names(tmp_path) == [path.name]
+    assert names(tmp_path) == ["file"]
 
 
-def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch):
-    written = set()
-    for process in 1, 2:
-        monkeypatch.setattr(os, "getpid", lambda: process)
-        write_whole(str(tmp_path / "file"), lambda file: written.add(file.name))
-    assert len(written) == 2
+def test_two_runs_that_write_the_same_file_at_once_do_not_mix(tmp_path):
+    path = str(tmp_path / "file")
+
+    def write_inner_then_outer(file):
+        file.write(b"outer")
+        write_whole(path, lambda inner: inner.write(b"inner"))
+        assert (tmp_path / "file").read_bytes() == b"inner"
+
+    write_whole(path, write_inner_then_outer)
+    assert (tmp_path / "file").read_bytes() == b"outer"
+    assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("path, write, problem", [
-    ("missing/file", print, "No such file or directory"), ("file", fail, "Device or resource busy")])
-def test_failure_leaves_nothing(tmp_path, path, write, problem):
-    with pytest.raises(Failure, match=f"^cannot write '{tmp_path / path}': {problem}$"):
-        write_whole(str(tmp_path / path), write)
-    assert names(tmp_path) == []
+def test_a_new_file_may_be_read_by_whom_the_user_allows(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        write_whole(str(tmp_path / "file"), lambda file: file.write(b"new"))
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("replaceable", [True, False])
-def test_a_link_leads_to_the_new_file(tmp_path, monkeypatch, exists, replaceable):
-    """Also if it cannot be replaced, as a file that is mounted into a container cannot."""
+def test_a_link_leads_to_the_new_file_even_if_that_is_mounted(tmp_path, monkeypatch, replaceable):
+    """A file that is mounted into a container cannot be replaced, but its content can."""
+    def fail(*_, **__):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there/file")
-    if exists:
-        (tmp_path / "there" / "file").write_bytes(b"old content")
-        (tmp_path / "there" / "file").chmod(0o600)
+    (tmp_path / "there" / "file").write_bytes(b"old content")
     if not replaceable:
         monkeypatch.setattr(os, "rename", fail)
     write_whole(str(tmp_path / "link"), lambda file: file.write(b"new"))
     assert (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"new"
     assert names(tmp_path / "there") == ["file"]
-    if exists and not replaceable:  # then all but its content stays, and need not be the user's to change
-        assert (tmp_path / "there" / "file").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_cannot_be_written_is_found_out_before(tmp_path, monkeypatch):
+def test_what_cannot_be_written_is_found_out_before(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "nowhere").symlink_to("missing/file")
     (tmp_path / "good").write_bytes(b"old")
-    for path in "good", "new":
-        check_writable(str(tmp_path / path))
-    for path in "folder", "fifo", "nowhere", "missing/file":
-        with pytest.raises((Failure, OSError), match=str(tmp_path)):
-            check_writable(str(tmp_path / path))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # since nothing is write-protected for the root user
-    with pytest.raises(Failure, match=f"'{tmp_path / 'good'}' is not a regular file that can be written"):
-        check_writable(str(tmp_path / "good"))
+    longest = "x" * 255  # bytes, the most that a name may have
+    for name in "good", "new", longest:
+        check_writable(str(tmp_path / name))
+    for name in "folder", "fifo", "nowhere", "missing/file", longest + "x":
+        with pytest.raises(Failure, match=f"'{tmp_path / name}'"):
+            check_writable(str(tmp_path / name))
     assert names(tmp_path) == ["fifo", "folder", "good", "nowhere"] and (tmp_path / "good").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="the system has no folder in which nobody can make a file")
+def test_a_folder_that_takes_no_files_is_found_out_before_even_by_root():
+    with pytest.raises(Failure, match="^cannot write '/proc/loss.png': "):
+        check_writable("/proc/loss.png")
+    with pytest.raises(Failure, match="^--save: cannot write into '/proc': "):
+        make_folder("/proc", "--save")
+
+
+def test_a_folder_is_made_unless_it_exists(tmp_path):
+    for _ in range(2):
+        make_folder(str(tmp_path / "new" / "folder"), "--save")
+    assert names(tmp_path / "new" / "folder") == []
+
+
+def test_a_folder_below_a_file_is_refused_by_the_option(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match=f"^--save: cannot write into '{tmp_path}/file/sub': Not a directory$"):
+        make_folder(str(tmp_path / "file" / "sub"), "--save")

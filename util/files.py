@@ -11,7 +11,7 @@ from util.failure import Failure
 
 
 def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a new file, which then takes the place of `path`; after a `Failure`, the old file is unchanged."""
+    """Let `write` fill a new file, which then takes the place of `path`; a `Failure` leaves the old file as it was."""
     with _new_file(path) as file:
         write(file)
         file.close()

@@ -92,8 +92,8 @@ def plain(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.op
     """Do nothing."""
 
 
-def use_fixed_factors(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer, images: Images,
-           seed: int) -> None:
+def use_fixed_factors(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer,
+                      images: Images, seed: int) -> None:
     """Multiply gradients by factors that are computed once, as the demo does."""
     precondition(net, statistics)
 

@@ -63,7 +63,7 @@ def perceptron() -> nn.Sequential:
 
 
 class PreActivation(nn.Module):
-    """A block of a pre-activation residual network (He et al., 2016); where it changes the map, so does its shortcut."""
+    """A block of a pre-activation residual network (He et al., 2016), whose shortcut has weights if the map changes."""
 
     def __init__(self, channels: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class PreActivation(nn.Module):
 
 
 def resnet20(width: int = 8) -> nn.Sequential:
-    """A pre-activation residual network of 20 layers and two shortcuts with weights; its maps are 16x16, 8x8 and 4x4."""
+    """A pre-activation residual network: 20 layers, two shortcuts with weights, maps of 16x16, 8x8 and 4x4."""
     blocks = []
     channels = width
     for outputs in (width, 2 * width, 4 * width):

@@ -159,7 +159,8 @@ def rule(results: Results) -> Figure | None:
         draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[network.family])
         if x > UNEQUAL:
             learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
-            label = f"{network.member} layers " if learnt else f"{network.member} layers, \nwhich learn nothing without "
+            layers = f"{network.member} layers"
+            label = f"{layers} " if learnt else f"{layers}, \nwhich learn nothing without "
             axes.annotate(label, (x, mean), ha="right", va="top", fontsize="small")
         axes.plot([], [], color=colour, linewidth=4, label=name)
     axes.axhline(0, color="black", linewidth=1)

@@ -145,11 +145,12 @@ def theory_tables(results: Results, family: str) -> Iterator[str]:
         return section(f"{title} {_by(family)}", caption, columns, rows)
 
     if family == NAMED:
-        yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before training, "
-                    "by the theory.", "spread", spread_cell)
+        yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before "
+                    "training, by the theory.", "spread", spread_cell)
     first = "conv1.weight" if family != NAMED else "the first weights"
     yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
-                "the theory.", f"gradient of {first}", lambda name, network: f"{ends(name, network).first_gradient:.2g}")
+                "the theory.", f"gradient of {first}",
+                lambda name, network: f"{ends(name, network).first_gradient:.2g}")
     yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
                 "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
                 lambda name, network: f"{ends(name, network).difference_left:.2g}")

@@ -160,7 +160,8 @@ class Results:
 
 def _place(result: TrialResult) -> tuple[object, ...]:
     trial = result.trial
-    return trial.network.family, trial.decay, trial.network.member, ORDER.index(trial.method), trial.learning_rate, trial.seed
+    family, member = trial.network
+    return family, trial.decay, member, ORDER.index(trial.method), trial.learning_rate, trial.seed
 
 
 def _parts_per_epoch(result: TrialResult) -> float:

@@ -12,7 +12,7 @@ RESOLUTION = 1e-9  # of correlations, by the theory's quadrature
 # the initializations that expect white noise
 NAMES = [name for name, each in INITIALIZATIONS.items() if each.initialize is not initialize_for_images]
 
-KNOWN = ("PyTorch", "Glorot", "He", "variance-preserving", "zero bias", "fifth bias", "half bias")  # those of all tables
+KNOWN = ("PyTorch", "Glorot", "He", "variance-preserving", "zero bias", "fifth bias", "half bias")  # in all tables
 
 
 @lru_cache(maxsize=None)
