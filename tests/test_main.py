@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -92,7 +93,7 @@ def test_run_writes_its_files_and_prints_what_the_theory_says(as_a_user):
 
 @pytest.mark.parametrize("method", TWO)
 def test_printed_progress_and_saved_losses_are_those_of_the_training(as_a_user, saved, method):
-    """The losses bit by bit, whatever else a run does."""
+    """The losses bit for bit, whatever else a run does."""
     _, output = as_a_user
     _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0)
     assert np.array_equal(saved[method]["losses"], losses)
@@ -104,13 +105,13 @@ def test_printed_progress_and_saved_losses_are_those_of_the_training(as_a_user, 
 def quick():
     """What follows runs in this process: images are made once, only a few test the networks, progress is soon printed.
 
-    The function that draws keeps the arguments of its calls.
+    The function that plots keeps the arguments of its calls.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "REPORT_EVERY", 10)
         patch.setattr(data, "TEST_IMAGES", 100)
         patch.setattr(data, "synthetic_images", functools.lru_cache(None)(synthetic_images))
-        patch.setattr(main, "draw", Mock(wraps=main.draw))
+        patch.setattr(main, "plot_losses", Mock(wraps=main.plot_losses))
         yield
 
 
@@ -122,92 +123,70 @@ def run_main(*arguments):
 
 
 @pytest.fixture(scope="module")
-def overtaken(quick, tmp_path_factory):
-    """A run whose every option is another than the default, and in which each training has losses of its own.
-
-    Returned are the arguments of `draw`, the folder, and the lines that were printed.
-    """
-    folder = tmp_path_factory.mktemp("overtaken")
+def every_option(quick, tmp_path_factory):
+    """A run whose every option is another than the default: what was plotted, the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("every_option")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.chdir(folder)
         run_main("--dataset", "synthetic", "--images", "43", "-e", "60", "--seed", "3", "--depth", "6", "-s", "30",
-                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--initialization-only",
+                 "--default-lr", "0.005000001", "--preconditioned-lr", "1e-04", "--initialization-only", "0.002",
                  "--save", "runs", "-o", "figure.pdf")
-    return main.draw.call_args.args, folder, output.getvalue().splitlines()
+    return main.plot_losses.call_args.args, folder, output.getvalue().splitlines()
+
+
+RATES = {"default": 0.005000001, "preconditioned": 0.0001, "initialization-only": 0.002}
 
 
 @pytest.fixture(scope="module")
 def expected():
     """The networks, and losses over 600 steps, of the same trainings without the demo."""
-    rates = {"default": 0.005000001, "preconditioned": 0.0001, "initialization-only": 0.0001}
-    return {method: trained(method, synthetic_images(True, 43), 60, 3, rate, depth=6) for method, rate in rates.items()}
+    return {method: trained(method, synthetic_images(True, 43), 60, 3, rate, depth=6) for method, rate in RATES.items()}
 
 
-def test_what_is_drawn_is_what_was_asked_for(overtaken, expected):
+def test_what_is_plotted_is_what_was_asked_for(every_option, expected):
     """With 10 steps an epoch, three images are left over."""
-    (curves, title, width, steps_per_epoch, overtakings), _, _ = overtaken
-    rates = {"default": 0.005000001, "preconditioned": 0.0001, "initialization-only": 0.0001}
-    assert {training.method: training.learning_rate for training in curves} == rates
-    for training, losses in curves.items():
-        assert np.array_equal(losses, expected[training.method][1])
-    assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
-    assert (width, steps_per_epoch) == (30, 10)
-    default, *others = curves
-    preconditioned, initialization_only = others
-    lead = np.cumsum(curves[default] - curves[preconditioned])
-    overtaking = (np.argmax(lead) + 1) / 10
-    assert 10 < overtaking < 50
-    assert overtakings == {preconditioned: pytest.approx(overtaking), initialization_only: None}
+    (curves, title, width, steps_per_epoch), folder, _ = every_option
+    assert list(curves) == [f"{method}, learning rate {rate}" for method, rate in RATES.items()]
+    assert all(np.array_equal(curve, losses) for curve, (_, losses) in zip(curves.values(), expected.values()))
+    assert (title, width, steps_per_epoch) == ("synthetic data, not CIFAR-10, seed 3, depth 6", 30, 10)
+    assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("method, name, rate", [
-    ("default", "default=0.005000001_seed_3", 0.005000001),
-    ("preconditioned", "preconditioned=0.0001_seed_3", 0.0001),
-    ("initialization-only", "initialization-only=0.0001_seed_3", 0.0001)])
-def test_what_is_saved_is_what_was_asked_for(overtaken, expected, method, name, rate):
-    """The test images are 100 others than the 43 that were learnt."""
-    _, folder, _ = overtaken
-    net, losses = expected[method]
-    with np.load(folder / "runs" / f"{name}_dataset_synthetic_images_43_epochs_60_depth_6.npz") as saved:
-        settings = {key: saved[key].item() for key in saved if key != "losses"}
-        assert np.array_equal(saved["losses"], losses)
-    test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
-    assert settings == {"method": method, "learning_rate": rate, "seed": 3, "dataset": "synthetic", "images": 43,
-                        "epochs": 60, "depth": 6, "activation": "relu",
-                        "test_loss": test_loss, "test_accuracy": test_accuracy}
-
-
-def test_only_the_files_that_were_asked_for_are_written(overtaken):
-    _, folder, lines = overtaken
-    assert sorted(path.name for path in folder.iterdir()) == ["figure.pdf", "runs"]
-    assert len(list((folder / "runs").iterdir())) == 3
-    assert lines[-1] == "wrote figure.pdf"
-
-
-def test_summary_says_what_came_out(overtaken, expected):
-    """Means over 30 steps around an epoch, and the last 60."""
-    (*_, overtakings), _, lines = overtaken
-    columns = []
-    for method, rate in ("default", "0.005000001"), ("preconditioned", "0.0001"), ("initialization-only", "0.0001"):
+def test_a_file_for_each_training_explains_itself(every_option, expected):
+    """No digit of a learning rate is lost, and no two trainings of other settings share a file."""
+    _, folder, _ = every_option
+    settings = {"seed": 3, "dataset": "synthetic", "images": 43, "epochs": 60, "depth": 6, "activation": "relu"}
+    for method, rate in RATES.items():
+        path = folder / "runs" / f"{method}={rate}_seed_3_dataset_synthetic_images_43_epochs_60_depth_6.npz"
+        with np.load(path, allow_pickle=False) as arrays:
+            values = {name: array.tolist() for name, array in arrays.items()}
         net, losses = expected[method]
-        around_step_1, around_step_10, last = losses[:16].mean(), losses[:25].mean(), losses[540:].mean()
-        test_loss, test_accuracy = evaluate(net, synthetic_images(False, 100))
-        numbers = [f"{loss:.3f}" for loss in (around_step_1, around_step_10, last, test_loss)]
-        columns.append([method, rate, *numbers, f"{100 * test_accuracy:.1f}%"])
-    names = ["", "learning rate", "loss around epoch 0.1", "loss around epoch 1", "loss over the last tenth",
-             "test loss", "test accuracy"]
-    title, *rows = lines[-11:-3]
-    assert title == "synthetic data, not CIFAR-10, seed 3, depth 6"
-    assert [row[:24].strip() for row in rows] == names
-    assert [row[24:].split() for row in rows] == [list(cells) for cells in zip(*columns)]
-    assert len({len(row) for row in rows}) == 1
-    epoch, _ = overtakings.values()
-    assert lines[-3:-1] == [f"the default training overtakes the preconditioned one at epoch {epoch:.2f}",
-                            "the default training does not overtake the initialization-only one"]
+        assert values.pop("losses") == losses.tolist()
+        loss, accuracy = evaluate(net, data.load("synthetic", "", 43).test)
+        assert values == {"method": method, "learning_rate": rate, **settings, "test_loss": loss,
+                          "test_accuracy": accuracy}
 
 
-def test_layers_are_those_of_the_network_that_is_trained(overtaken):
-    _, _, lines = overtaken
+def test_printed_table_is_of_what_was_plotted(every_option, expected):
+    """Means over 30 steps around 1 and 10, and over the last 60."""
+    _, _, lines = every_option
+    head, *table, end = lines[-9:]
+    assert (head, end) == ("synthetic data, not CIFAR-10, seed 3, depth 6", "wrote figure.pdf")
+    columns = zip(*[re.split(r"  +", line.strip()) for line in table[1:]])
+    names, *cells = columns
+    assert names == ("learning rate", "loss around epoch 0.1", "loss around epoch 1", "loss over the last tenth",
+                     "test loss", "test accuracy")
+    assert table[0].split() == list(RATES)
+    test = data.load("synthetic", "", 43).test
+    for column, (method, rate) in zip(cells, RATES.items()):
+        net, losses = expected[method]
+        loss, accuracy = evaluate(net, test)
+        means = [losses[:16].mean(), losses[:25].mean(), losses[-60:].mean(), loss]
+        assert list(column) == [str(rate), *(f"{mean:.3f}" for mean in means), f"{accuracy:.1%}"]
+
+
+def test_layers_are_those_of_the_network_that_is_trained(every_option):
+    _, _, lines = every_option
     assert lines[0].startswith("the preconditioned training's initialization (depth 6, relu), on standard normal input")
     assert [line.split()[0] for line in lines[1:8]] == ["layer", "conv1", "conv2", "fc1", "fc2", "fc3", "fc4"]
     for layer, line in zip(predict(Net(6)), lines[2:8]):
@@ -220,7 +199,7 @@ def test_smoothing_is_over_four_percent_of_the_run(tmp_path, monkeypatch):
     """Of 225 steps."""
     monkeypatch.chdir(tmp_path)
     run_main("--dataset", "synthetic", "--images", "36", "-e", "25", "-q")
-    _, _, width, *_ = main.draw.call_args.args
+    _, _, width, _ = main.plot_losses.call_args.args
     assert width == 9
 
 
@@ -248,11 +227,10 @@ def test_data_set_is_named_that_was_found(tmp_path, monkeypatch, capsys, found, 
     if not found:
         shutil.rmtree("data")
     run_main("--images", "20", "-e", "1", "--save", ".")
-    _, drawn_title, width, steps_per_epoch, overtakings = main.draw.call_args.args
-    assert (drawn_title, width, steps_per_epoch, list(overtakings.values())) == (title, 1, 5, [None])
+    _, *plotted = main.plot_losses.call_args.args
+    assert plotted == [title, 1, 5]
     lines = capsys.readouterr().out.splitlines()
     assert title in lines
-    assert lines[-2:] == ["the default training does not overtake the preconditioned one", "wrote loss.png"]
     images = cifar10_images(BATCHES[:5]) if found else synthetic_images(True, 20)
     for method in TWO:
         saved = np.load(f"{method}=0.001_seed_0_{end}.npz")
@@ -350,13 +328,33 @@ def test_progress_is_printed_at_once(old_figure, monkeypatch, tmp_path_factory):
     assert "[1, 10] loss: 2.303\n" in path.read_text()
 
 
-@pytest.mark.parametrize("method", TWO)
-def test_training_that_diverges_ends_the_run(old_figure, capfd, method):
+@pytest.mark.parametrize("method, other", [TWO, TWO[::-1]])
+def test_training_that_diverges_does_not_discard_the_other(tmp_path, monkeypatch, capfd, method, other):
+    monkeypatch.chdir(tmp_path)
     _, losses = trained(method, synthetic_images(True, 400), epochs=1, seed=0, learning_rate=1e10)
     message = f"the {method} training diverged at step {len(losses)}; a lower learning rate may help"
     with pytest.raises(SystemExit, match=rf"^main\.py: error: {message}\Z"):
-        run_main(*SHORT, f"--{method}-lr", "1e10", "-q")
+        run_main(*SHORT, f"--{method}-lr", "1e10", "--save", ".")
+    curves, *_ = main.plot_losses.call_args.args
+    assert list(curves) == [f"{other}, learning rate 0.001"]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{other}=0.001_seed_0_{SETTINGS}.npz", "loss.png"}
+    assert f"\n{'learning rate':24}  {'0.001':>{len(other)}}\n" in capfd.readouterr().out
+
+
+def test_a_figure_is_kept_when_all_trainings_diverge(old_figure, capfd):
+    with pytest.raises(SystemExit, match="the default training diverged at step .*, the preconditioned training div"):
+        run_main(*SHORT, "--default-lr", "1e10", "--preconditioned-lr", "1e10", "-q")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_may_be_started_by_a_thread(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--images", "20", "-e", "1", "-q"])
+    write_cifar10(tmp_path / "data", monkeypatch)
+    thread = threading.Thread(target=main.main)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "loss.png").exists()
 
 
 def test_quiet_run_in_other_surroundings_is_the_same(as_a_user, saved, tmp_path, monkeypatch, capfd):
@@ -392,13 +390,13 @@ def test_a_smoothing_wider_than_the_run_is_refused_before_any_work(old_figure, m
 
 @pytest.mark.parametrize("option, path", [
     ("-o", "missing/loss.png"), ("-o", "file.png/loss.png"), ("-o", "folder.png"), ("-o", "fifo.png"),
-    ("-o", "loss.xyz"), ("-o", ""), ("--save", "file.png/runs")])
+    ("-o", "loss.xyz"), ("-o", ""), ("-o", "x" * 252 + ".png"), ("--save", "file.png/runs")])
 def test_impossible_outputs_are_refused_before_any_work(tmp_path, monkeypatch, option, path):
     monkeypatch.chdir(tmp_path)
     Path("file.png").touch()
     Path("folder.png").mkdir()
     os.mkfifo("fifo.png")
     monkeypatch.setattr(main, "load", None)
-    with pytest.raises(SystemExit, match=rf"^main\.py: error: .*{path.split('/')[0]}.*\Z"):  # which Python prints
+    with pytest.raises(SystemExit, match=rf"^main\.py: error: {option}.*: .*'{path}'"):  # which Python prints
         run_main(*SHORT, option, path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo.png", "file.png", "folder.png"]

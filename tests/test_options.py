@@ -14,7 +14,7 @@ def parse(monkeypatch):
 
 def test_defaults(parse):
     assert vars(parse()) == {
-        "initialization_only": False, "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "activation": "relu",
+        "initialization_only": None, "default_lr": 0.001, "preconditioned_lr": 0.001, "depth": 5, "activation": "relu",
         "epochs": 2, "images": 50000, "seed": 0,
         "smoothing": None, "dataset": "auto", "data_dir": "data", "output": "loss.png", "save": None, "quiet": False}
 
@@ -38,6 +38,7 @@ def test_every_option_says_what_it_does(parse, capsys):
     ("--seed", ["-1", str(2**32), "0.5"]),
     ("--default-lr", ["0", "-0.001", "nan", "inf", "1e300", "fast", ""]),
     ("--preconditioned-lr", ["0"]),
+    ("--initialization-only", ["0"]),
     ("--dataset", ["mnist"]),
     ("--activation", ["sigmoid"]),
     ("--colour", ["red"]),
@@ -58,10 +59,11 @@ def test_a_tilde_is_the_home(parse, monkeypatch, option, name):
 
 
 @pytest.mark.parametrize("option", ["--save", "--data-dir"])
-def test_a_file_is_no_folder(parse, capsys, option):
+@pytest.mark.parametrize("path", [__file__, ""])
+def test_what_is_no_folder_is_refused_by_the_option(parse, capsys, option, path):
     with pytest.raises(SystemExit, match="^2$"):
-        parse(option, __file__)
-    assert capsys.readouterr().err.endswith(f"argument {option}: '{__file__}' is no folder\n")
+        parse(option, path)
+    assert capsys.readouterr().err.endswith(f"argument {option}: '{path}' is no folder\n")
 
 
 def test_a_smoothing_wider_than_the_run_is_refused(parse, capsys):

@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 
 from util.curves import smooth
 from util.failure import Failure
-from util.plot import check_figure, draw, save_figure
+from util.plot import check_figure, plot_losses, save_figure
 
 CURVES = {"default, 0.001": np.linspace(2.3, 1.0, 300), "preconditioned, 0.001": np.linspace(2.0, 1.5, 300)}
 FORMATS = sorted(set(Figure().canvas.get_supported_filetypes()) - {"pgf"})
 
 
-def figure(curves=CURVES, overtakings={"preconditioned, 0.001": None}):
-    return draw(curves, "data set, seed", width=31, steps_per_epoch=100, overtakings=overtakings)
+def figure():
+    return plot_losses(CURVES, "data set, seed", width=31, steps_per_epoch=100)
 
 
 def test_figure_shows_smoothed_curves_over_epochs():
@@ -30,33 +30,10 @@ def test_figure_shows_smoothed_curves_over_epochs():
     assert "loss" in axes.get_ylabel() and "31 steps" in axes.get_ylabel()
 
 
-def test_from_where_on_the_default_gains_is_marked_in_the_colour_of_the_other_curve():
-    drawn = figure(overtakings={"preconditioned, 0.001": 1.234})
-    (axes,) = drawn.axes
-    _, preconditioned, mark = axes.lines
-    assert list(mark.get_xdata()) == [1.234, 1.234]
-    assert mark.get_color() == preconditioned.get_color()
-    assert mark.get_linestyle() == ":"
-    (legend,) = drawn.legends
-    texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == [*CURVES, "from epoch 1.23 on, the default training gains"]
-    drawn.draw_without_rendering()
-    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
-
-
-def test_no_curve_is_left_out_however_many_there_are():
-    curves = {f"method {number}": np.full(300, 2.0 - number / 10) for number in range(13)}
-    (axes,) = figure(curves, overtakings={}).axes
-    assert [line.get_label() for line in axes.lines] == list(curves)
-    looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
-    assert len(set(looks[:6])) == 6
-    assert looks[6:12] == looks[:6]
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_format_has_anything_to_say(tmp_path, caplog, recwarn, name):
     """As PostScript has of transparency."""
-    save_figure(figure(overtakings={"preconditioned, 0.001": 1.234}), str(tmp_path / f"loss.{name}"))
+    save_figure(figure(), str(tmp_path / f"loss.{name}"))
     assert (caplog.records, list(recwarn)) == ([], [])
 
 

@@ -43,15 +43,15 @@ class DataSet(NamedTuple):
 
 
 def load(dataset: str, folder: str, count: int) -> DataSet:
-    """Read the images, and download CIFAR-10 before if it is wanted and not there yet.
+    """Read the images, and download CIFAR-10 before if it is wanted and missing.
 
     Args:
         dataset: "cifar10", "synthetic", or "auto" for CIFAR-10 if it can be had and else, with a warning, synthetic.
-        folder: where CIFAR-10 lies or will lie, as its archive or extracted.
+        folder: the place of CIFAR-10, as its archive or extracted.
         count: how many training images, from the first one on. The test images are always all.
 
     Raises:
-        Failure: if the folder cannot be read or written, or if "cifar10" is neither there nor can be downloaded.
+        Failure: if the folder cannot be read or written, or if "cifar10" is missing and cannot be downloaded.
     """
     if dataset == "synthetic":
         return _synthetic(count)
@@ -82,15 +82,22 @@ def _holds_cifar10(folder: str) -> bool:
 
 @contextlib.contextmanager
 def _errors_for_bad_servers() -> Iterator[None]:
-    """Let a server that falls silent or hangs up cause an error: torchvision waits for ever, SIGPIPE ends a program."""
+    """Let a server that falls silent or hangs up cause an error.
+
+    Else torchvision would wait for ever, and SIGPIPE end the program, if `plain_endings` lets it. Python itself ignores
+    SIGPIPE; then there is nothing to change, which only the main thread could do.
+    """
     timeout = socket.getdefaulttimeout()
-    handler = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    handler = signal.getsignal(signal.SIGPIPE)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     socket.setdefaulttimeout(TIMEOUT)
     try:
         yield
     finally:
         socket.setdefaulttimeout(timeout)
-        signal.signal(signal.SIGPIPE, handler)
+        if handler is not signal.SIG_IGN:
+            signal.signal(signal.SIGPIPE, handler)
 
 
 def _cifar10(folder: str, train: bool, count: int) -> Images:

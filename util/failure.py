@@ -1,4 +1,4 @@
-"""How a program ends when something is wrong: in one line, or at once by a signal."""
+"""How a program ends when something is wrong: with one line, or at once by a signal."""
 import contextlib
 import signal
 import sys
@@ -6,7 +6,7 @@ from typing import Iterator
 
 
 class Failure(Exception):
-    """Something that the user or the world can mend; the message names the option or file that it is about."""
+    """An error that is not the program's own; the message names the option or file that must change."""
 
 
 @contextlib.contextmanager

@@ -18,10 +18,11 @@ START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 
 def run_parallel(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[tuple[Any, Any]]:
-    """Call `function(task)` on each task, so many at a time; yield (task, result) in the order of their ends.
+    """Call `function(task)` for all tasks, `processes` of them at a time; yield (task, result) as each one ends.
 
-    All must be picklable. This process must not have started threads that compute, which a forked one could not use.
-    If a process ends without a result, all others are ended, too, and a `Failure` is raised.
+    Function, tasks and results must be picklable. This process must not have started threads that compute, since a
+    forked one could not use them.
+    If a process ends without a result, all others are killed, and a `Failure` is raised.
     """
     waiting = collections.deque(tasks)
     working = {}  # each worker and its task, by the pipe that will bring the result

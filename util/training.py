@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,30 @@ MINIBATCH = 4  # images, as in the tutorial
 REPORT_EVERY = 2000  # steps, counted from each epoch's start, as in the tutorial
 
 
+class Training(NamedTuple):
+    """A method by its name, the function that trains by it (see `util.default_train`), and its learning rate."""
+
+    method: str
+    train: Callable[..., np.ndarray]
+    learning_rate: float
+
+    def __str__(self) -> str:
+        return f"{self.method}, learning rate {self.learning_rate}"
+
+
+class Result(NamedTuple):
+    """What came out of a training."""
+
+    losses: np.ndarray  # (steps,) float32: the cross-entropy in nats before each step, up to one that is not finite
+    test_loss: float  # in nats
+    test_accuracy: float  # from 0 to 1
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last training loss, or the test loss, is not finite."""
+        return not (math.isfinite(self.losses[-1]) and math.isfinite(self.test_loss))
+
+
 def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epochs: int, seed: int,
           report: Callable[[str], None] = print) -> np.ndarray:
     """Train a network in place on the cross-entropy.
@@ -22,7 +46,7 @@ def train(net: nn.Module, images: Images, optimizer: torch.optim.Optimizer, epoc
     Args:
         net: maps (MINIBATCH, 3, 32, 32) scaled images to (MINIBATCH, 10) logits.
         images: all that it is trained on; a step takes MINIBATCH of them.
-        optimizer: of the network's parameters; whatever is to happen before or after a step is its hooks' affair.
+        optimizer: of the network's parameters; its hooks do what else is to happen before or after a step.
         epochs: passes through the images.
         seed: of the order of the images; the same seed gives the same minibatches, whatever the network.
         report: takes a line of progress, "[epoch, step] loss: mean since the last line of the epoch".

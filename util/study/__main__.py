@@ -1,9 +1,9 @@
-"""Train every method that is named, at every learning rate and depth and with every seed, and report.
+"""Train every method that is named, at every learning rate, in every network and with every seed, and report.
 
     python3 -m util.study FILE [METHOD[=RATE[,RATE...]] ...] [options]      # --help lists them
 
-FILE keeps a row for each finished training. What it holds is not trained again, so that an interrupted study goes on
-when the same command is given once more, and two may work on one file. Without any method, it only reports.
+FILE keeps a row for each finished training. A training that has a row is not repeated, so that the same command
+continues an interrupted study, and two commands may work on one file. Without any method, the command only reports.
 """
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from itertools import product
 
 import numpy as np
 import torch
+from torch import nn
 
 from util.curves import final_loss
-from util.data import TRAINING_IMAGES, DataSet, load
+from util.data import DataSet, load
 from util.failure import Failure, plain_endings
-from util.network import TUTORIAL_DEPTH, Net
+from util.files import make_folder
+from util.options import DEFAULTS
 from util.parallel import run_parallel
-from util.runs import make_folder
 from util.study.methods import METHODS, measure
+from util.study.networks import TUTORIAL
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
@@ -45,7 +47,7 @@ def main() -> None:
     complete_settings(options, held)
     check_reference(options, held)
     if options.pictures:
-        make_folder(options.pictures)
+        make_folder(options.pictures, "--pictures")
     if options.methods:
         train_missing(options, held)
         held = read_results(options.file)
@@ -64,15 +66,12 @@ def main() -> None:
 
 def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
     """Take what was not given from the file's first row, and refuse what is given otherwise."""
-    defaults = Trial("default", 0.001, False, TUTORIAL_DEPTH, 0, "auto", TRAINING_IMAGES, 2)
-    settings = held[0].trial if held else defaults
+    settings = held[0].trial._asdict() if held else {**DEFAULTS, "dataset": "auto"}
     for name in SETTINGS:
-        if getattr(options, name) is None:
-            setattr(options, name, getattr(settings, name))
-    if held and options.dataset == "auto":
-        options.dataset = settings.dataset
+        if getattr(options, name) in (None, "auto"):
+            setattr(options, name, settings[name])
     if held:
-        check_settings(f"{options.file}:2", settings, options)
+        check_settings(f"{options.file}:2", held[0].trial, options)
 
 
 def check_reference(options: Namespace, held: list[TrialResult]) -> None:
@@ -112,17 +111,16 @@ def describe(result: TrialResult) -> str:
 def wanted(options: Namespace, dataset: str) -> list[Trial]:
     """Return the trials that the command line names."""
     trials = []
-    for depth, seed, (method, rate) in product(options.depths, options.seeds, options.methods):
+    for network, seed, (method, rate) in product(options.networks, options.seeds, options.methods):
         trials.append(Trial(
             method=method,
             learning_rate=rate,
             decay=options.decay,
-            depth=depth,
+            network=network,
             seed=seed,
             dataset=dataset,
             images=options.images,
             epochs=options.epochs,
-            activation=options.activation,
         ))
     return trials
 
@@ -131,17 +129,18 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     """Train and test one network, in a process of its own; measure the growth of the tutorial's five layers."""
     method = METHODS[trial.method]
     torch.manual_seed(trial.seed)
-    net = Net(trial.depth, trial.activation)
+    net = trial.network.build()
     optimizer = method.begin(net, data.training, trial.learning_rate, trial.seed)
     if trial.decay:
         let_decay(optimizer, trial.steps)
 
-    if trial.depth == TUTORIAL_DEPTH:
+    measured = trial.network.member == TUTORIAL.member
+    if measured:
         before = measure_and_predict(net, data, trial.seed)
     losses = train(net, data.training, optimizer, trial.epochs, trial.seed, report=lambda line: None)
     test_loss, test_accuracy = evaluate(net, data.test)
     result = TrialResult(trial, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, trial.steps))
-    if trial.depth > TUTORIAL_DEPTH or result.diverged:
+    if not measured or result.diverged:
         return result
     after = measure_and_predict(net, data, trial.seed)
     growth = [rounded(layers.tolist()) for layers in after / before]
@@ -150,13 +149,13 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Let the learning rate fall linearly to zero over so many steps."""
+    """Let the learning rate fall linearly to zero over `steps` steps."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     optimizer.register_step_post_hook(lambda *_: scheduler.step())
 
 
-def measure_and_predict(net: Net, data: DataSet, seed: int) -> np.ndarray:
-    """Return (3, layers) root mean squares: of weights, and of the gradients by them, measured and by the theory."""
+def measure_and_predict(net: nn.Module, data: DataSet, seed: int) -> np.ndarray:
+    """Return (3, layers) root mean squares: of weights, and of their gradients, measured and by the theory."""
     measured = measure(net, data.training, seed)
     predicted = predict_current(net)
     return np.array([[layer.weight_std for layer in measured],

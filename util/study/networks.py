@@ -1,11 +1,16 @@
-"""Five networks for (N, 3, 32, 32) images and ten classes: kinds that people have, without normalization, and narrow."""
+"""The networks of the study, for (N, 3, 32, 32) images and ten classes: the tutorial's, and five that are narrow."""
 from __future__ import annotations
 
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from util.network import ACTIVATIONS, TUTORIAL_DEPTH, Net
+
+DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the theory says of PyTorch's initialization
+NAMED = "named"
 
 
 def lenet5() -> nn.Sequential:
@@ -58,7 +63,7 @@ def perceptron() -> nn.Sequential:
 
 
 class PreActivation(nn.Module):
-    """A block of a pre-activation residual network (He et al., 2016); where it changes the map, so does its shortcut."""
+    """A block of a pre-activation residual network (He et al., 2016), whose shortcut has weights if the map changes."""
 
     def __init__(self, channels: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -75,7 +80,7 @@ class PreActivation(nn.Module):
 
 
 def resnet20(width: int = 8) -> nn.Sequential:
-    """A pre-activation residual network of 20 layers and two shortcuts with weights; its maps are 16x16, 8x8 and 4x4."""
+    """A pre-activation residual network: 20 layers, two shortcuts with weights, maps of 16x16, 8x8 and 4x4."""
     blocks = []
     channels = width
     for outputs in (width, 2 * width, 4 * width):
@@ -89,3 +94,54 @@ def resnet20(width: int = 8) -> nn.Sequential:
 
 
 NETWORKS = {"lenet5": lenet5, "vgg11": vgg11, "vgg16": vgg16, "perceptron": perceptron, "resnet20": resnet20}
+
+
+class Network(NamedTuple):
+    """Which network is trained: the tutorial's of some activation and depth, or one of `NETWORKS`.
+
+    Networks of one family are compared in one table.
+    """
+
+    family: str  # the activation of the tutorial's network, or NAMED
+    member: int | str  # the number of weight layers of the tutorial's network, or a name in NETWORKS
+
+    @property
+    def kind(self) -> str:
+        """What tells the members of the family apart."""
+        return "network" if self.family == NAMED else "depth"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of configurations tell of the family."""
+        return "" if self.family in ("relu", NAMED) else f"-{self.family}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.member}"
+
+    def build(self) -> nn.Module:
+        """Return the network with the parameters that PyTorch draws."""
+        return NETWORKS[self.member]() if self.family == NAMED else Net(self.member, self.family)
+
+    def cells(self) -> dict[str, object]:
+        """Return the cells of a row of results, by their columns."""
+        if self.family == NAMED:
+            return {"depth": "", "activation": "", "network": self.member}
+        return {"depth": self.member, "activation": self.family, "network": ""}
+
+
+TUTORIAL = Network("relu", TUTORIAL_DEPTH)
+
+
+def read_network(depth: str, activation: str, network: str) -> Network:
+    """Return the network of a row of results; a ValueError says what is wrong with its cells."""
+    if network:
+        if network not in NETWORKS:
+            raise ValueError(f"there is no network '{network}'")
+        if depth or activation:
+            raise ValueError(f"depth and activation are of the tutorial's network, not of {network}")
+        return Network(NAMED, network)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"there is no activation '{activation}'")
+    if not TUTORIAL_DEPTH <= int(depth) <= DEEPEST:
+        raise ValueError(f"depth is {depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
+    return Network(activation, int(depth))

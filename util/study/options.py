@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import Callable
 
-from util.data import TRAINING_IMAGES
-from util.network import ACTIVATIONS, TUTORIAL_DEPTH
-from util.options import RATE, SEED, number
+from util.network import TUTORIAL_DEPTH
+from util.options import DEFAULTS, RATE, SEED, add_common_options, number
 from util.study.methods import METHODS
-from util.study.results import DEEPEST
-from util.training import MINIBATCH
+from util.study.networks import DEEPEST, NAMED, NETWORKS, Network
 
 DEPTH = number(int, TUTORIAL_DEPTH, DEEPEST)
 
@@ -19,12 +17,13 @@ DEPTH = number(int, TUTORIAL_DEPTH, DEEPEST)
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line.
 
-    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `depths` a list without any,
-    and `reference` a method with a learning rate or None. Settings that are None were not given, and are the file's.
+    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `networks` a list, and
+    `reference` a method with a learning rate or None. Of `epochs`, `images` and `dataset`, those not given are None.
     """
     parser = argparse.ArgumentParser(
         prog="python3 -m util.study", description="Compare methods, learning rates, depths and seeds; see "
-        "util/study/README.md. Train what FILE lacks, then report all that it holds.")
+        "util/study/README.md. Train what FILE lacks, then report all that it holds. FILE has one --epochs, --images "
+        "and --dataset for all trainings; the defaults of these options are for a new one.")
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="CSV file of results, a row for each finished training")
     add("methods", nargs="*", type=methods, metavar="METHOD[=RATE[,RATE...]]",
@@ -32,23 +31,22 @@ def parse_options() -> argparse.Namespace:
     add("--seeds", type=seeds, default=range(0, 1), metavar="FIRST:END", help="range of seeds, without END "
         "(default: 0:1)")
     add("--decay", action="store_true", help="let the learning rate fall linearly to zero over each training")
-    add("--depth", type=depths, default=[TUTORIAL_DEPTH], dest="depths", metavar="N[,N...]",
+    add("--depth", type=depths, dest="depths", metavar="N[,N...]",
         help=f"numbers of weight layers, from {TUTORIAL_DEPTH} to {DEEPEST} (default: {TUTORIAL_DEPTH})")
-    add("--activation", choices=list(ACTIVATIONS), default="relu",
-        help="in all networks that are trained (default: %(default)s)")
+    add("--network", choices=NETWORKS, help="train another network than the tutorial's (default: the tutorial's)")
     add("--reference", type=reference, metavar="METHOD[=RATE]",
         help="print the differences from this method instead of all tables; without a rate, each at its best one")
     add("--pictures", type=os.path.expanduser, metavar="FOLDER", help="draw the pictures into this folder")
-    add("-e", "--epochs", type=number(int, 1, 10**6), metavar="N",
-        help="passes through the training images (default: the file's, or 2)")
-    add("--images", type=number(int, MINIBATCH, TRAINING_IMAGES), metavar="N",
-        help=f"train on the first N images only (default: the file's, or {TRAINING_IMAGES})")
-    add("--dataset", choices=["auto", "cifar10", "synthetic"],
-        help="auto: CIFAR-10, or synthetic data if it cannot be had (default: the file's, or auto)")
-    add("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 is, or is downloaded to (default: data)")
     add("--jobs", type=number(int, 1, 10**6), default=available_cores(), metavar="N",
         help="trainings at a time (default: %(default)s, the cores that this process may use)")
+    add_common_options(parser)
+    parser.set_defaults(epochs=None, images=None, dataset=None, activation=None)
     options = parser.parse_intermixed_args()
+    if options.network and (options.depths or options.activation):
+        parser.error("argument --network: --depth and --activation are of the tutorial's network")
+    family = options.activation or DEFAULTS["activation"]
+    tutorials = [Network(family, depth) for depth in options.depths or [TUTORIAL_DEPTH]]
+    options.networks = [Network(NAMED, options.network)] if options.network else tutorials
     pairs = [pair for rates in options.methods for pair in rates]
     options.methods = list(dict.fromkeys(pairs))
     return options

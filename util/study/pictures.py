@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from util.curves import smooth
-from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
 from util.study.methods import INITIALIZATIONS, METHODS
-from util.study.results import Conditions, Sweep
+from util.study.networks import NAMED, TUTORIAL, Network
+from util.study.results import SCHEDULES, Conditions, Sweep
 from util.study.statistics import EARLY, PRIMARY, TRAINED, Results, holm, interval, outcomes
-from util.study.theory import NAMES, ends, predictions, spread
+from util.study.theory import KNOWN, ends, predictions, spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
 MARKS: dict[tuple[str, str], dict[str, Any]] = {
     ("plain", "SGD"): dict(linestyle="-", marker="o"),
     ("fixed factors", "SGD"): dict(linestyle="--", marker="s"),
+    ("PyTorch's ratios", "SGD"): dict(linestyle=(0, (1, 1)), marker="v"),
     ("theory every 500 steps", "SGD"): dict(linestyle="-.", marker="X"),
     ("theory every 100 steps", "SGD"): dict(linestyle=(0, (5, 1, 1, 1, 1, 1)), marker="P"),
     ("measured every 500 steps", "SGD"): dict(linestyle=(0, (4, 1)), marker="h"),
@@ -33,8 +33,6 @@ STYLES = {name: dict(color=INITIALIZATIONS[method.initialization].colour, **MARK
 DEPTH_INITIALIZATIONS = ("PyTorch", "He", "variance-preserving", "fifth bias", "half bias")
 DEPTH_METHODS = [name for name, method in METHODS.items() if method.initialization in DEPTH_INITIALIZATIONS
                  and method.gradient in ("plain", "fixed factors") and method.optimizer == "SGD"]
-CURVE_METHODS = ("he", "initialization-only", "preconditioned", "dynamic", "adam")
-SCHEDULES = {False: "constant learning rate", True: "learning rate decays to zero"}
 SHAPES = {"relu": "o", "tanh": "^"}
 GUESSING = math.log(10)  # nats, with ten classes
 UNEQUAL = 20  # weight-gradient spread, from which on the picture of the rule names the depth
@@ -49,9 +47,7 @@ def draw_all(results: Results, method: str, rate: float | None, folder: str) -> 
             "depth": depth(results),
             "rule": rule(results),
             "scales": scales(),
-            "learning_rates": learning_rates(results),
             "differences": differences(results, method, rate),
-            "curves": curves(results),
         }
         for name, figure in figures.items():
             if figure is not None:
@@ -74,7 +70,7 @@ def add_legend(figure: Figure, columns: int) -> None:
 
 def depth(results: Results) -> Figure | None:
     """Draw how `DEPTH_METHODS` end at each depth, and below it what the theory says beforehand."""
-    depths = results.depths()
+    depths = results.members("depth")
     if len(depths) < 2:
         return None
     decay = decays(results)
@@ -94,10 +90,10 @@ def depth(results: Results) -> Figure | None:
     bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-8, 1),
                title="theory: can the last layer tell two inputs apart?")
     for name in dict.fromkeys(METHODS[method].initialization for method in drawn):
-        networks = [ends(name, number) for number in depths]
+        predictions_at = [ends(name, Network("relu", number)) for number in depths]
         style = dict(color=INITIALIZATIONS[name].colour, marker=".")
-        middle.plot(depths, [network.first_gradient for network in networks], label=name, **style)
-        bottom.plot(depths, [network.difference_left for network in networks], label=name, **style)
+        middle.plot(depths, [prediction.first_gradient for prediction in predictions_at], label=name, **style)
+        bottom.plot(depths, [prediction.difference_left for prediction in predictions_at], label=name, **style)
     bottom.set(xlabel="weight layers", xscale="log")
     bottom.set_xticks(depths, [str(number) for number in depths])
     bottom.minorticks_off()
@@ -117,8 +113,8 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
     places, means, deviations = [], [], []
     asides = np.linspace(0.96, 1.04, len(DEPTH_METHODS))  # so that the bars of two methods do not coincide
     aside = asides[DEPTH_METHODS.index(method)]
-    for number in results.depths():
-        best = results.best.get(Sweep(method, Conditions("relu", decay, number)))
+    for number in results.members("depth"):
+        best = results.best.get(Sweep(method, Conditions(Network("relu", number), decay)))
         if best:
             losses = [GUESSING if trial.diverged else outcomes(trial)[PRIMARY] for trial in results.reported(best)]
             places.append(number * aside)
@@ -142,12 +138,13 @@ def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
 
 def rule(results: Results) -> Figure | None:
     """Draw what the preconditioner adds, against how unequal the theory says that the gradients are without it."""
-    if len(results.depths()) < 2:
+    if len(results.members("depth")) < 2:
         return None
     differences = {}
     for preconditioned, alone in results.pairs():
+        network, decay = alone.conditions
         paired = results.differences(preconditioned, alone)
-        if alone.conditions.decay == decays(results) and len(paired):
+        if network.family != NAMED and decay == decays(results) and len(paired):
             differences[alone] = interval(paired[:, PRIMARY])
     if not differences:
         return None
@@ -156,13 +153,14 @@ def rule(results: Results) -> Figure | None:
     significant = are_significant([p_value for _, _, p_value in differences.values()])
     for (alone, (mean, half, _)), fill in zip(differences.items(), significant):
         name = METHODS[alone.method].initialization
-        activation, _, number = alone.conditions
+        network = alone.conditions.network
         colour = INITIALIZATIONS[name].colour
-        x = spread(name, number, activation)
-        draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[activation])
+        x = spread(name, network)
+        draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[network.family])
         if x > UNEQUAL:
             learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
-            label = f"{number} layers " if learnt else f"{number} layers, \nwhich learn nothing without "
+            layers = f"{network.member} layers"
+            label = f"{layers} " if learnt else f"{layers}, \nwhich learn nothing without "
             axes.annotate(label, (x, mean), ha="right", va="top", fontsize="small")
         axes.plot([], [], color=colour, linewidth=4, label=name)
     axes.axhline(0, color="black", linewidth=1)
@@ -171,7 +169,7 @@ def rule(results: Results) -> Figure | None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.1)
     add_significance(axes)
-    activations = {alone.conditions.activation for alone in differences}
+    activations = {alone.conditions.network.family for alone in differences}
     for activation in sorted(activations - {"relu"}):
         hollow = dict(linestyle="", marker=SHAPES[activation], color="0.3", markerfacecolor="white")
         axes.plot([], [], label=f"{activation} instead of relu", **hollow)
@@ -200,9 +198,9 @@ def scales() -> Figure:
     """Draw signals and gradients along the tutorial's network and a deep one, by the theory, for white noise."""
     figure = new_figure(9, 6)
     panels = figure.subplots(2, 2, sharex="col")
-    for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
-        for name in NAMES:
-            layers = predictions(name, number)
+    for (top, bottom), number in zip(panels.T, (TUTORIAL.member, DEEP)):
+        for name in KNOWN:
+            layers = predictions(name, Network("relu", number))
             colour = INITIALIZATIONS[name].colour
             place = range(1, number + 1)
             signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers]
@@ -211,7 +209,7 @@ def scales() -> Figure:
             bottom.plot(place, gradients, color=colour, label=name)
         bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
-        title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"
+        title = "the tutorial's network" if number == TUTORIAL.member else f"depth {number}"
         top.set(title=title, ylabel="signal at the layer's input", yscale="log")
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
     add_legend(figure, columns=4)
@@ -220,51 +218,8 @@ def scales() -> Figure:
 
 def shown_conditions(results: Results) -> list[Conditions]:
     """Return the conditions of pictures that are not about depth: ReLU, the least depth, and either schedule."""
-    return [conditions for conditions in sorted(results.conditions())
-            if conditions.activation == "relu" and conditions.depth == results.depths()[0]]
-
-
-def learning_rates(results: Results) -> Figure | None:
-    """Draw final losses against learning rates, a panel for each method, beside the default training in grey."""
-    lines = {}
-    for method in METHODS:
-        for conditions in shown_conditions(results):
-            points = rates_and_losses(results, Sweep(method, conditions))
-            if points:
-                lines[method, conditions.decay] = points
-    methods = list(dict.fromkeys(method for (method, _), points in lines.items() if len(points) > 1))
-    if not methods:
-        return None
-    columns = min(3, len(methods))
-    rows = math.ceil(len(methods) / columns)
-    figure = new_figure(2.6 * columns + 1, 2.4 * rows + 1)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    for method, axes in zip(methods, panels):
-        for decay in SCHEDULES:
-            style = dict(linestyle="--" if decay else "-", marker="s" if decay else "o", markersize=4)
-            if method != "default" and ("default", decay) in lines:
-                axes.plot(*zip(*lines["default", decay]), color="0.7", label=f"default, {SCHEDULES[decay]}", **style)
-            if (method, decay) in lines:
-                colour = "#D55E00" if decay else "#0072B2"
-                axes.plot(*zip(*lines[method, decay]), color=colour, label=SCHEDULES[decay], **style)
-        axes.set_title(method, fontsize="medium")
-        axes.set_xscale("log")
-    for axes in list(panels):
-        axes.remove()
-    for axes in figure.axes[-columns:]:  # the lowest of each column
-        axes.set_xlabel("learning rate")
-        axes.tick_params(labelbottom=True)
-    figure.supylabel("training loss over the last tenth, nats")
-    add_legend(figure, columns=2)
-    return figure
-
-
-def rates_and_losses(results: Results, sweep: Sweep) -> list[tuple[float, float]]:
-    """Return learning rates with their losses, up to 0.5 above the best one."""
-    points = [(configuration.learning_rate, results.tuning_loss(configuration))
-              for configuration in results.rates(sweep)]
-    best = min((loss for _, loss in points), default=math.inf)
-    return [(rate, loss) for rate, loss in points if loss < best + 0.5]
+    least = min(results.members("depth"), default=None)
+    return [conditions for conditions in sorted(results.conditions()) if conditions.network == Network("relu", least)]
 
 
 def differences(results: Results, method: str, rate: float | None) -> Figure | None:
@@ -311,42 +266,3 @@ def draw_forest(axes: Axes, intervals: Sequence[tuple[float, float, float]], col
     axes.grid(axis="x", color="0.9")
     axes.locator_params(axis="x", nbins=5)
     axes.set_ylim(len(intervals) - 0.5, -0.5)
-
-
-def curves(results: Results) -> Figure | None:
-    """Draw the losses of `CURVE_METHODS` minus those of the default training, smoothed, all at their best rates.
-
-    They are averages over the seeds that both report.
-    """
-    panels = {}
-    for conditions in shown_conditions(results):
-        lines = loss_differences(results, conditions)
-        if lines:
-            panels[conditions.decay] = lines
-    if not panels:
-        return None
-    figure = new_figure(5 * len(panels), 5)
-    for axes, (decay, lines) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels.items()):
-        for method, (epochs, losses) in lines.items():
-            axes.plot(epochs, losses, label=method, **{**STYLES[method], "marker": ""})
-        axes.axhline(0, color="black", linewidth=1)
-        axes.grid(color="0.9")
-        axes.set(title=SCHEDULES[decay], xlabel="epoch")
-    figure.axes[0].set_ylabel("loss minus the default training's, nats, smoothed over 10 %")
-    add_legend(figure, columns=len(CURVE_METHODS))
-    return figure
-
-
-def loss_differences(results: Results, conditions: Conditions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return epochs and smoothed differences from the default training for each of `CURVE_METHODS` that has some."""
-    found = {}
-    reference = results.best.get(Sweep("default", conditions))
-    for method in CURVE_METHODS:
-        configuration = results.best.get(Sweep(method, conditions))
-        pairs = results.paired(configuration, reference) if configuration and reference else []
-        if pairs:
-            differences = [np.subtract(ours.losses, theirs.losses) for ours, theirs in pairs]
-            parts = len(differences[0])
-            epochs = (np.arange(parts) + 0.5) / parts * pairs[0][0].trial.epochs
-            found[method] = epochs, smooth(np.mean(differences, axis=0), max(1, parts // 10))
-    return found

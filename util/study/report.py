@@ -5,15 +5,14 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
-from util.study.results import Conditions, Configuration, Sweep
+from util.study.networks import NAMED, TUTORIAL, Network
+from util.study.results import SCHEDULES, Conditions, Configuration, Sweep
 from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import NAMES, Ends, ends, spread
+from util.study.theory import KNOWN, NAMES, ends, spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
-SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
 SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (p < 0.05 after Holm's adjustment for "
                "this table).")
 
@@ -40,37 +39,51 @@ def head(name: str, results: Results) -> str:
 
 def sections(results: Results) -> Iterator[str]:
     """Yield all sections, "" for those without rows."""
-    depths = results.depths()
-    if len(depths) > 1:
-        for activation, decay in dict.fromkeys((each.activation, each.decay) for each in results.conditions()):
-            yield depth_table(results, activation, decay)
-        for decay in (False, True):
-            yield pair_table(results, decay)
-        for activation in dict.fromkeys(each.activation for each in results.conditions()):
-            yield gradient_table(depths, activation)
-            yield difference_left_table(depths, activation)
+    compared = [conditions for conditions in results.conditions() if is_compared(results, conditions.network)]
+    for family, decay in dict.fromkeys((conditions.network.family, conditions.decay) for conditions in compared):
+        yield final_loss_table(results, family, decay)
+    for decay in SCHEDULES:
+        yield pair_table(results, decay)
+    for family in dict.fromkeys(conditions.network.family for conditions in compared):
+        yield from theory_tables(results, family)
     yield outcome_table(results)
     yield rate_table(results)
     yield from difference_tables(results, "default", None)
     yield growth_table(results)
 
 
-def depth_table(results: Results, activation: str, decay: bool) -> str:
-    """Tabulate final losses by method and depth, and how many trainings learnt anything if not all did."""
-    columns = [Conditions(activation, decay, depth) for depth in results.depths()]
+def is_compared(results: Results, network: Network) -> bool:
+    """Tell whether a table compares the network with others: named networks always, the tutorial's if depths differ."""
+    return network.family == NAMED or len(results.members(network.kind)) > 1
+
+
+def networks_of(results: Results, family: str) -> list[Network]:
+    """Return all networks of a family that the file has, for depths in any family."""
+    return [Network(family, member) for member in results.members(Network(family, "").kind)]
+
+
+def final_loss_table(results: Results, family: str, decay: bool) -> str:
+    """Tabulate final losses by method and network, and how many trainings learnt anything if not all did."""
+    columns = [Conditions(network, decay) for network in networks_of(results, family)]
     rows = []
     for method in ORDER:
         cells = [_depth_cell(results, results.best.get(Sweep(method, conditions))) for conditions in columns]
         if any(cells):
             rows.append([f"`{method}`", *cells])
     return section(
-        f"Final loss by depth, {SCHEDULES[decay]}{_unless_relu(activation)}",
+        f"Final loss {_by(family, SCHEDULES[decay])}",
         f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are.",
-        ["last tenth, at depth", *results.depths()], rows)
+        [f"last tenth, {_of(family)}", *(conditions.network.member for conditions in columns)], rows)
 
 
-def _unless_relu(activation: str) -> str:
-    return "" if activation == "relu" else f", {activation}"
+def _by(family: str, *more: str) -> str:
+    """Return the end of a title, as in "by depth, tanh"."""
+    activation = [] if family in ("relu", NAMED) else [family]
+    return ", ".join([f"by {Network(family, '').kind}", *more, *activation])
+
+
+def _of(family: str) -> str:
+    return "of network" if family == NAMED else "at depth"
 
 
 def _depth_cell(results: Results, configuration: Configuration | None) -> str:
@@ -91,53 +104,56 @@ def pair_table(results: Results, decay: bool) -> str:
     rows, p_values = [], []
     for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_before(pair[1])):
         differences = results.differences(preconditioned, alone)
-        if alone.conditions.decay == decay and len(differences):
+        if alone.conditions.decay == decay and is_compared(results, alone.conditions.network) and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
             names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`"]
-            place = [alone.conditions.depth, len(differences)]
-            rows.append([*names, *place, signed(early), signed(final)])
+            rows.append([*names, alone.conditions.network.member, len(differences), signed(early), signed(final)])
             p_values.append(final[2])
     return section(
         f"What the preconditioner adds, {SCHEDULES[decay]}",
         "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "
         "paired by seed. The spread is the largest over the smallest standard deviation of the layers' weight "
         f"gradients, as the theory predicts them before training. {SIGNIFICANT}",
-        ["spread", "method", "minus", "depth", "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]],
+        ["spread", "method", "minus", kinds(results), "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]],
         with_stars(rows, -1, p_values))
 
 
 def spread_before(configuration: Configuration) -> float:
     """Return the spread of the gradients before training, by the theory, in three digits."""
-    activation, _, depth = configuration.conditions
-    return float(f"{spread(METHODS[configuration.method].initialization, depth, activation):.3g}")
+    return float(spread_cell(METHODS[configuration.method].initialization, configuration.conditions.network))
 
 
-def gradient_table(depths: Sequence[int], activation: str) -> str:
-    """Tabulate the standard deviation of the gradient of the first layer's weights, by the theory."""
-    return section(
-        f"First gradient by depth{_unless_relu(activation)}",
-        "Standard deviation of the gradient by the first layer's weights before training, by the theory.",
-        ["gradient of conv1.weight, at depth", *depths],
-        theory_rows(depths, activation, lambda network: network.first_gradient))
+def spread_cell(name: str, network: Network) -> str:
+    """Return the spread of an initialization in three digits."""
+    return f"{float(f'{spread(name, network):.3g}'):g}"
 
 
-def difference_left_table(depths: Sequence[int], activation: str) -> str:
-    """Tabulate how much two inputs' pre-activations differ in the last hidden layer, by the theory."""
-    return section(
-        f"Difference between inputs by depth{_unless_relu(activation)}",
-        "1 - rho (at least 1e-9) before training, by the theory; rho is the correlation of two inputs' "
-        "pre-activations.",
-        ["1 - rho in the last hidden layer, at depth", *depths],
-        theory_rows(depths, activation, lambda network: network.difference_left))
+def kinds(results: Results) -> str:
+    """Return the head of the column that tells networks apart."""
+    return " or ".join(dict.fromkeys(conditions.network.kind for conditions in results.conditions()))
 
 
-def theory_rows(depths: Sequence[int], activation: str, quantity: Callable[[Ends], float]) -> list[list[str]]:
-    """Return a row for each initialization, a quantity at each depth."""
-    rows = []
-    for name in NAMES:
-        cells = [f"{quantity(ends(name, depth, activation)):.2g}" for depth in depths]
-        rows.append([name, *cells])
-    return rows
+def theory_tables(results: Results, family: str) -> Iterator[str]:
+    """Yield what the theory says of each network and initialization before training."""
+    networks = networks_of(results, family)
+    used = {METHODS[configuration.method].initialization for configuration in results.by_seed}
+    names = [name for name in NAMES if name in KNOWN or name in used]
+
+    def table(title: str, caption: str, quantity: str, cell: Callable[[str, Network], str]) -> str:
+        rows = [[name, *(cell(name, network) for network in networks)] for name in names]
+        columns = [f"{quantity}, {_of(family)}", *(network.member for network in networks)]
+        return section(f"{title} {_by(family)}", caption, columns, rows)
+
+    if family == NAMED:
+        yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before "
+                    "training, by the theory.", "spread", spread_cell)
+    first = "conv1.weight" if family != NAMED else "the first weights"
+    yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
+                "the theory.", f"gradient of {first}",
+                lambda name, network: f"{ends(name, network).first_gradient:.2g}")
+    yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
+                "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
+                lambda name, network: f"{ends(name, network).difference_left:.2g}")
 
 
 def outcome_table(results: Results) -> str:
@@ -146,7 +162,7 @@ def outcome_table(results: Results) -> str:
     for configuration in results.by_seed:
         seeds = results.seeds(configuration)
         bold = "**" if results.is_best(configuration) else ""
-        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.depth, len(seeds)]
+        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.network.member, len(seeds)]
         diverged = results.diverged(configuration)
         if diverged:
             rows.append([*row, f"diverged: {diverged} of {len(seeds)}", *[""] * len(OUTCOMES)])
@@ -158,7 +174,7 @@ def outcome_table(results: Results) -> str:
         "Outcomes",
         "A method's best learning rate is in bold. \"Overtaken\" says from which epoch on the default training gains, "
         "at its own best rate and paired by seed, if both the lead before and the gain after are significant.",
-        ["method=rate", "depth", "seeds", *OUTCOMES, "overtaken at epoch"], rows)
+        ["method=rate", kinds(results), "seeds", *OUTCOMES, "overtaken at epoch"], rows)
 
 
 def rate_table(results: Results) -> str:
@@ -173,12 +189,12 @@ def rate_table(results: Results) -> str:
             if min(losses) > TRAINED:
                 good = ["none", "none"]
             seeds = ", ".join(map(str, results.chosen_by(best)))
-            rows.append([f"`{best}`", best.conditions.depth, seeds, f"{results.tuning_loss(best):.3f}", *good])
+            rows.append([f"`{best}`", best.conditions.network.member, seeds, f"{results.tuning_loss(best):.3f}", *good])
     return section(
         "Best learning rates",
         "Between which rates the loss over the last tenth is within 0.1 of the best; gaps are passed over. An (edge) "
         "is the lowest or highest rate that was tried.",
-        ["best rate", "depth", "tuned on seeds", OUTCOMES[PRIMARY], "good from", "to"], rows)
+        ["best rate", kinds(results), "tuned on seeds", OUTCOMES[PRIMARY], "good from", "to"], rows)
 
 
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
@@ -187,7 +203,7 @@ def _rate_cell(rate: float, rates: Sequence[float]) -> str:
 
 
 def difference_tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
-    """Yield the tables of differences from a method under each conditions; without a rate, all are at their best."""
+    """Yield the tables of differences from a method under all conditions; without a rate, all are at their best."""
     for reference in results.references(method, rate):
         yield difference_table(results, reference, best_only=rate is None)
 
@@ -201,8 +217,8 @@ def difference_table(results: Results, reference: Configuration, best_only: bool
         intervals = [interval(values) for values in differences.T]
         rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
         p_values.append(intervals[PRIMARY][2])
-    depth = reference.conditions.depth
-    title = f"`{reference}`" if depth == TUTORIAL_DEPTH else f"`{reference}`, depth {depth}"
+    network = reference.conditions.network
+    title = f"`{reference}`" if network.member == TUTORIAL.member else f"`{reference}`, {network}"
     which = "its best learning rate" if best_only else "every learning rate"
     return section(f"Differences from {title}", f"Each method at {which}, paired by seed. {SIGNIFICANT}",
                    [f"minus {title}", "seeds", *OUTCOMES], with_stars(rows, 2 + PRIMARY, p_values))

@@ -14,22 +14,22 @@ import numpy as np
 
 from util.curves import final_loss
 from util.failure import Failure
-from util.network import ACTIVATIONS, TUTORIAL_DEPTH
+from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
+from util.study.networks import Network, read_network
 from util.training import MINIBATCH
 
 PARTS = 200  # of a training, over each of which its losses are averaged
-DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the theory says of PyTorch's initialization
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
 DATASETS = ("cifar10", "synthetic")
+SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
 
 
 class Conditions(NamedTuple):
     """What trials must have in common to be compared."""
 
-    activation: str
+    network: Network
     decay: bool  # whether the learning rate falls linearly to zero
-    depth: int  # weight layers
 
 
 class Sweep(NamedTuple):
@@ -52,9 +52,8 @@ class Configuration(NamedTuple):
         return Sweep(self.method, self.conditions)
 
     def __str__(self) -> str:
-        activation = "" if self.conditions.activation == "relu" else f"-{self.conditions.activation}"
         schedule = "-decay" if self.conditions.decay else ""
-        return f"{self.method}{activation}{schedule}={self.learning_rate!r}"
+        return f"{self.method}{self.conditions.network.suffix}{schedule}={self.learning_rate!r}"
 
 
 class Trial(NamedTuple):
@@ -63,18 +62,16 @@ class Trial(NamedTuple):
     method: str
     learning_rate: float
     decay: bool
-    depth: int
+    network: Network
     seed: int
     dataset: str
     images: int
     epochs: int
-    activation: str = "relu"
 
     @property
     def configuration(self) -> Configuration:
         """What it is a trial of, whatever its seed."""
-        conditions = Conditions(self.activation, self.decay, self.depth)
-        return Configuration(self.method, conditions, self.learning_rate)
+        return Configuration(self.method, Conditions(self.network, self.decay), self.learning_rate)
 
     @property
     def steps(self) -> int:
@@ -82,7 +79,7 @@ class Trial(NamedTuple):
         return self.epochs * (self.images // MINIBATCH)
 
     def __str__(self) -> str:
-        return f"{self.configuration}, depth {self.depth}, seed {self.seed}"
+        return f"{self.configuration}, {self.network}, seed {self.seed}"
 
 
 class TrialResult(NamedTuple):
@@ -120,9 +117,10 @@ def rounded(numbers: list[float]) -> tuple[float, ...]:
 
 def flag(text: str) -> bool:
     """Parse a cell that holds a truth value."""
-    if text not in ("False", "True"):
+    flags = {"FALSE": False, "TRUE": True}  # as spreadsheets write them
+    if text.upper() not in flags:
         raise ValueError(f"'{text}' is neither True nor False")
-    return text == "True"
+    return flags[text.upper()]
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -134,12 +132,13 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "method": str,
     "learning_rate": float,
     "decay": flag,
-    "depth": int,
+    "depth": str,
     "seed": int,
     "dataset": str,
     "images": int,
     "epochs": int,
     "activation": str,
+    "network": str,
     "torch": str,
     "test_loss": float,
     "test_accuracy": float,
@@ -149,14 +148,13 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "predicted_gradient_growth": numbers,
 }
 COLUMNS = list(PARSERS)
-REQUIRED = set(COLUMNS) - set(Trial._field_defaults)  # the others are younger than some files
-NAMES = {"method": METHODS, "dataset": DATASETS, "activation": ACTIVATIONS}
+YOUNGER = {"network": "", "activation": "relu"}  # columns that older files lack, and what is true of all their rows
 SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in common
 
 
 def write_row(result: TrialResult, columns: Sequence[str]) -> str:
     """Return a result as a line of a file that has these columns."""
-    cells = {**result.trial._asdict(), **result._asdict()}
+    cells = {**result.trial._asdict(), **result.trial.network.cells(), **result._asdict()}
     for name, value in cells.items():
         if PARSERS.get(name) is numbers:
             cells[name] = " ".join(map(repr, value))
@@ -169,8 +167,9 @@ def read_row(row: dict[str, str]) -> TrialResult:
     """Return the result of a row, whose cells are named by the header; a ValueError says what is wrong."""
     if None in row or None in row.values():  # so says `csv.DictReader`
         raise ValueError("it has not as many columns as the header")
-    values = {name: PARSERS[name](text) for name, text in row.items()}
-    trial = Trial(**{name: values.pop(name) for name in Trial._fields if name in values})
+    values = {name: PARSERS[name](text) for name, text in {**YOUNGER, **row}.items()}
+    values["network"] = read_network(values.pop("depth"), values.pop("activation"), values["network"])
+    trial = Trial(**{name: values.pop(name) for name in Trial._fields})
     result = TrialResult(trial, **values)
     _check_row(result)
     return result
@@ -178,12 +177,10 @@ def read_row(row: dict[str, str]) -> TrialResult:
 
 def _check_row(result: TrialResult) -> None:
     trial = result.trial
-    for column, names in NAMES.items():
-        name = getattr(trial, column)
-        if name not in names:
-            raise ValueError(f"there is no {column} '{name}'")
-    if not TUTORIAL_DEPTH <= trial.depth <= DEEPEST:
-        raise ValueError(f"depth is {trial.depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
+    if trial.method not in METHODS:
+        raise ValueError(f"there is no method '{trial.method}'")
+    if trial.dataset not in DATASETS:
+        raise ValueError(f"there is no dataset '{trial.dataset}'")
     if not 0 < trial.learning_rate < math.inf:
         raise ValueError(f"learning_rate is {trial.learning_rate}")
     if trial.seed < 0 or trial.images < MINIBATCH or trial.epochs < 1:
@@ -199,9 +196,9 @@ def _check_row(result: TrialResult) -> None:
 
 
 def read_results(path: Path) -> list[TrialResult]:
-    """Read all results of a file, none if it is empty or not there; of a trial that stands there twice, the first.
+    """Read all results of a file, none if it is empty or missing; if a trial has two rows, the first one counts.
 
-    The header may stand there more than once, since `cat` joins files with their headers.
+    There may be more than one header, since `cat` joins files with their headers.
 
     Raises:
         Failure: names the first line that cannot be read, or whose data set, images or epochs are not the first row's.
@@ -214,15 +211,15 @@ def _read(path: Path) -> tuple[Sequence[str], list[TrialResult]]:
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     if not text:
         return [], []
-    if not text.endswith("\n"):
-        last = len(text.split("\n"))
-        raise Failure(f"{path}:{last}: the last line is not finished; delete it, and its training will be done again")
     reader = csv.DictReader(io.StringIO(text))
-    columns = reader.fieldnames or []
-    if not REQUIRED <= set(columns) <= set(COLUMNS):
-        raise Failure(f"{path}:1: the header is not '{','.join(COLUMNS)}'")
     results: dict[Trial, TrialResult] = {}
     try:
+        columns = reader.fieldnames or []
+        if not set(COLUMNS) - set(YOUNGER) <= set(columns) <= set(COLUMNS):
+            raise Failure(f"{path}:1: the header is not '{','.join(COLUMNS)}' in UTF-8")
+        if not text.endswith("\n"):
+            last = len(text.split("\n"))
+            raise Failure(f"{path}:{last}: the last line is not finished; delete it, and its training will be repeated")
         for row in reader:
             if row != dict(zip(columns, columns)):
                 result = read_row(row)
@@ -245,7 +242,7 @@ def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
 def check_appendable(trial: Trial, path: Path) -> None:
     """Raise a `Failure` or OSError unless a row of this trial can be appended; if there is no file, make an empty one.
 
-    The trial must have the settings of the file, and nothing to say in a column that the file lacks.
+    The trial must have the settings of the file, and a network that its columns can tell.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab"):
@@ -253,14 +250,14 @@ def check_appendable(trial: Trial, path: Path) -> None:
 
 
 def _columns_for(trial: Trial, path: Path) -> Sequence[str]:
-    """Return the columns that a trial's row must have, none if there is no header yet; raise if it cannot have them."""
+    """Return the columns of the file, none if it has no header yet; raise if they cannot hold the trial."""
     columns, results = _read(path)
     if results:
         check_settings(str(path), results[0].trial, trial)
-    for name, default in Trial._field_defaults.items():
-        value = getattr(trial, name)
-        if columns and name not in columns and value != default:
-            raise Failure(f"'{path}' has no column for {name} {value}; name a new file")
+    cells = trial.network.cells()
+    for name, value in YOUNGER.items():
+        if columns and name not in columns and cells[name] != value:
+            raise Failure(f"'{path}' has no column for {name} {cells[name]}; name a new file")
     return columns
 
 

@@ -89,12 +89,13 @@ class Results:
         """Return all conditions under which there were trials."""
         return list(dict.fromkeys(configuration.conditions for configuration in self.by_seed))
 
-    def depths(self) -> list[int]:
-        """Return the depths that were trained, ascending."""
-        return sorted({conditions.depth for conditions in self.conditions()})
+    def members(self, kind: str) -> list[int | str]:
+        """Return the depths, or the named networks, that were trained, in ascending order."""
+        networks = [conditions.network for conditions in self.conditions()]
+        return sorted({network.member for network in networks if network.kind == kind})
 
     def references(self, method: str, rate: float | None) -> list[Configuration]:
-        """Return a method under each conditions, at a rate or at the best one, unless a training diverged."""
+        """Return a method under all conditions, at a rate or at the best one, unless a training diverged."""
         found = []
         for conditions in self.conditions():
             best = self.best.get((method, conditions))
@@ -159,8 +160,8 @@ class Results:
 
 def _place(result: TrialResult) -> tuple[object, ...]:
     trial = result.trial
-    conditions = trial.configuration.conditions
-    return conditions, ORDER.index(trial.method), trial.learning_rate, trial.seed
+    family, member = trial.network
+    return family, trial.decay, member, ORDER.index(trial.method), trial.learning_rate, trial.seed
 
 
 def _parts_per_epoch(result: TrialResult) -> float:
