@@ -15,6 +15,7 @@ from util.static_preconditioned_train import preconditioner
 from util.theory import initialize, predict
 from util.training import evaluate, train
 
+
 def plain_minibatches(order):
     """An epoch of IMAGES in minibatches of 4, written out."""
     shuffled = torch.randperm(122, generator=order)
@@ -57,7 +58,7 @@ def test_training_equals_a_plain_loop_and_its_repetition_bit_for_bit(method):
         statistics = predict(net)
         initialize(net, statistics)
     if method == "preconditioned":
-        factors = preconditioner(net, statistics)
+        factors = preconditioner(net, statistics).values()
     expected = plain_loop(net, factors)
     once = trained(method)
     assert_equal_trainings(once, expected, rtol=1e-4, atol=1e-6)

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.stats import gmean
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -13,7 +14,8 @@ from util.data import Images, scale
 from util.network import Net
 from util.static_preconditioned_train import precondition, preconditioner
 from util.study import methods
-from util.theory import gradient_stds, initialize, input_moments, predict, predict_current
+from util.theory import gradient_stds, initialize, input_moments, predict, predict_current, predict_for
+from util.theory.initializations import pytorch
 
 
 def seeded(depth=5):
@@ -28,7 +30,7 @@ def begun(name, net, learning_rate=0.0):
 
 def measured(net, images=IMAGES):
     """Return the standard deviations of the gradients of all parameters, measured with the seed 3."""
-    return gradient_stds(net, methods.measure(net, images, 3))
+    return list(gradient_stds(net, methods.measure(net, images, 3)).values())
 
 
 def kaiming(net):
@@ -45,11 +47,31 @@ def by_theory(net, **given):
     return statistics
 
 
+def zero_biases(net):
+    """Keep the weights; return the statistics."""
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return predict_current(net)
+
+
+def as_unequal_as_pytorch(net):
+    """Return statistics whose factors give predicted gradients the ratios of PyTorch's initialization."""
+    own, wanted = (np.array([layer[3:5] for layer in statistics])
+                   for statistics in (predict(net), predict_for(pytorch, net)))
+    stds = own / wanted / gmean(own / wanted, axis=None)
+    return [layer._replace(weight_gradient_std=weight, bias_gradient_std=bias)
+            for layer, (weight, bias) in zip(predict(net), stds)]
+
+
 zero, fifth, half = (partial(by_theory, bias_variance=variance) for variance in (0.0, 0.2, 0.5))
 for_images = partial(by_theory, input_moments=input_moments(scale(IMAGES.pixels)))
 SGD, ADAM = partial(torch.optim.SGD, momentum=0.9), torch.optim.Adam
 DESCRIBED = {  # how a method draws parameters, whether it multiplies gradients, its optimizer
     "default": (predict_current, False, SGD),
+    "default-zero-bias": (zero_biases, False, SGD),
+    "preconditioner-only-zero-bias": (zero_biases, True, SGD),
+    "unequal": (by_theory, True, SGD),
     "he": (kaiming, False, SGD),
     "initialization-only": (by_theory, False, SGD),
     "initialization-zero-bias": (zero, False, SGD),
@@ -67,7 +89,7 @@ DESCRIBED = {  # how a method draws parameters, whether it multiplies gradients,
     "adam": (predict_current, False, ADAM),
     "initialization-adam": (by_theory, False, ADAM),
 }
-ESTIMATED = {"dynamic": predict_current, "dynamic-only": predict_current,
+ESTIMATED = {"unequal": as_unequal_as_pytorch, "dynamic": predict_current, "dynamic-only": predict_current,
              "measured": partial(methods.measure, images=IMAGES, seed=3)}
 
 
@@ -93,7 +115,7 @@ def test_first_steps_are_those_of_the_initialization_the_factors_and_the_optimiz
     statistics = draw(expected)
     if name in ESTIMATED:
         statistics = ESTIMATED[name](expected)
-    factors = preconditioner(expected, statistics) if multiplies else None
+    factors = preconditioner(expected, statistics).values() if multiplies else None
     torch.testing.assert_close(ours, steps(expected, optimizer(expected.parameters(), lr=0.001), factors),
                                rtol=1e-5, atol=1e-6)
 
@@ -112,7 +134,7 @@ def test_factors_are_renewed_for_the_network_as_it_is_after_so_many_steps(name, 
     optimizer = begun(name, net)
     for _ in range(2):
         before = factors_of(net)
-        assert before == pytest.approx(preconditioner(net, ESTIMATED[name](net)))
+        assert before == pytest.approx(list(preconditioner(net, ESTIMATED[name](net)).values()))
         net.conv2.weight.data.mul_(1.2)
         net.zero_grad()  # then a step changes nothing
         for _ in range(every - 1):
@@ -120,7 +142,7 @@ def test_factors_are_renewed_for_the_network_as_it_is_after_so_many_steps(name, 
         assert factors_of(net) == before
         net.zero_grad()
         optimizer.step()
-        assert factors_of(net) == pytest.approx(preconditioner(net, ESTIMATED[name](net)))
+        assert factors_of(net) == pytest.approx(list(preconditioner(net, ESTIMATED[name](net)).values()))
 
 
 def test_a_training_that_diverged_ends_by_its_loss_and_not_by_factors_that_cannot_be_renewed():
@@ -165,7 +187,7 @@ def test_networks_are_measured_in_training():
 
 def test_what_the_preconditioner_adds_is_told_of_methods_that_differ_in_nothing_else():
     assert methods.PAIRS == {
-        "preconditioner-only": "default", "preconditioned": "initialization-only",
+        "preconditioner-only": "default", "preconditioner-only-zero-bias": "default-zero-bias", "preconditioned": "initialization-only",
         "preconditioned-zero-bias": "initialization-zero-bias",
         "preconditioned-fifth-bias": "initialization-fifth-bias",
         "preconditioned-half-bias": "initialization-half-bias"}

@@ -63,7 +63,7 @@ def test_depth_shows_means_and_deviations_at_the_best_rates_above_what_the_theor
     assert line_of(bottom, HE)[1][0] == pytest.approx(0.089, rel=0.01)
     assert len(middle.lines) == len(bottom.lines) == 2
     assert [label.get_text() for label in bottom.get_xticklabels()] == ["5", "10"]
-    assert top.get_title() == "training, learning rate decays to zero; mean and standard deviation over the seeds"
+    assert top.get_title() == "training, decaying learning rate; mean and standard deviation over the seeds"
     (first,) = [artist for artist in top.artists if hasattr(artist, "legend_handles")]
     texts = [[text.get_text() for text in legend.get_texts()] for legend in (first, top.get_legend())]
     assert texts == [["He", "half bias"], ["plain", "fixed factors"]]

@@ -171,7 +171,7 @@ def test_a_report_of_nothing_is_refused(path):
     ("default=1,fast", "'fast' is no learning rate"), ("--reference=he=fast", "'fast' is no learning rate"),
     ("--reference=none", "there is no method 'none'"), ("--depth=5,x", "'x' is no number of layers"),
     ("--depth=4", "4 is not from 5 to 400"), ("--depth=401", "401 is not from 5 to 400"),
-    ("--activation=gelu", "gelu"), ("--images=3", "3 is not from 4 to 50000"), ("--epochs=0", "0 is not from 1"),
+    ("--activation=gelu", "gelu"), ("--images=3", "3 is not from 8 to 50000"), ("--epochs=0", "0 is not from 1"),
     ("--jobs=0", "0 is not from 1"), ("--dataset=mnist", "mnist"), ("--seeds=3", "'3' is no range FIRST:END"),
     ("--seeds=a:3", "'a' is no seed"), ("--seeds=0:b", "'b' is no seed"), ("--seeds=-1:1", "-1 is not from 0"),
     ("--seeds=2:2", "the range 2:2 is empty"), ("--seeds=0:4294967297", "4294967297 is not from")])

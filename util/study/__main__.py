@@ -28,7 +28,7 @@ from util.failure import Failure, plain_endings
 from util.files import make_folder
 from util.options import DEFAULTS
 from util.parallel import run_parallel
-from util.study.methods import METHODS, measure
+from util.study.methods import METHODS, measure, predict_by_theory
 from util.study.networks import TUTORIAL
 from util.study.options import parse_options
 from util.study.pictures import draw_all
@@ -36,7 +36,6 @@ from util.study.report import difference_tables, page, sections
 from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
                                 reduce_losses, rounded)
 from util.study.statistics import Results
-from util.theory import predict_current
 from util.training import evaluate, train
 
 
@@ -157,7 +156,7 @@ def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
 def measure_and_predict(net: nn.Module, data: DataSet, seed: int) -> np.ndarray:
     """Return (3, layers) root mean squares: of weights, and of their gradients, measured and by the theory."""
     measured = measure(net, data.training, seed)
-    predicted = predict_current(net)
+    predicted = predict_by_theory(net, data.training, seed)
     return np.array([[layer.weight_std for layer in measured],
                      [layer.weight_gradient_std for layer in measured],
                      [layer.weight_gradient_std for layer in predicted]])

@@ -14,7 +14,8 @@ from torch.func import functional_call
 from util.data import Images, scale
 from util.static_preconditioned_train import precondition
 from util.theory import LayerStatistics, initialize, input_moments, predict_current, predict_for
-from util.theory.initializations import Initialization, Variances, glorot, he, pytorch, variance_preserving
+from util.theory.initializations import Initialization, Variances, current, glorot, he, pytorch, variance_preserving
+from util.theory.propagation import propagate
 from util.theory.statistics import WEIGHT_LAYERS
 from util.training import MINIBATCH
 
@@ -122,7 +123,7 @@ Estimate = Callable[[nn.Module, Images, int], "list[LayerStatistics]"]
 
 
 def renew_factors(estimate: Estimate, every: int, net: nn.Module, statistics: list[LayerStatistics],
-              optimizer: torch.optim.Optimizer, images: Images, seed: int) -> None:
+                  optimizer: torch.optim.Optimizer, images: Images, seed: int) -> None:
     """Multiply gradients by factors that are estimated anew every `every` steps, for the network as it is then."""
     precondition(net, estimate(net, images, seed))
     steps = count(start=1)
@@ -136,7 +137,7 @@ def renew_factors(estimate: Estimate, every: int, net: nn.Module, statistics: li
 
 def predict_by_theory(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
     """Predict the gradients' scales from the root mean squares of the parameters as they are."""
-    return predict_current(net)
+    return propagate(current, net)
 
 
 def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
