@@ -1,4 +1,4 @@
-"""What both READMEs show works as it stands there, and what they name exists."""
+"""What the READMEs show works as it stands there, and what they name exists."""
 import copy
 import re
 from pathlib import Path
@@ -12,29 +12,17 @@ from tests.theory.monte_carlo import extent
 from tests.theory.networks import NETWORKS
 from tests.theory.test_propagation import without_biases
 from util.network import Net
-from util.options import parse_options
-from util.theory import predict, predict_current, predict_for, weight_gradient_spread
+from util.static_preconditioned_train import preconditioner
+from util.study.networks import vgg16
+from util.theory import predict, predict_for, weight_gradient_spread
 from util.theory.initializations import he, pytorch
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "util" / "study"
-READMES = [ROOT / "README.md", STUDY / "README.md"]
-TEXT = READMES[0].read_text(encoding="utf-8")
+READMES = [ROOT / "README.md", ROOT / "util" / "theory" / "README.md", STUDY / "README.md"]
+TEXT, THEORY, _ = (path.read_text(encoding="utf-8") for path in READMES)
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (STUDY / "results").glob("*.md")}
-PROGRAM, OWN_INITIALIZATION = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-OWN_CLASS = """
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 16, 3, padding=1)
-        self.fc = nn.Linear(16 * 14 * 14, 10)
-
-    def forward(self, x):
-        x = nn.functional.max_pool2d(torch.relu(self.conv(x)), 2)
-        return self.fc(x.view(x.size(0), -1))
-
-net = Net()
-"""
+REMEDY, PROGRAM, FACTORS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def rows(text):
@@ -44,66 +32,70 @@ def rows(text):
             yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
-@pytest.mark.parametrize("program", [PROGRAM, re.sub(r"\nnet = .*\n", OWN_CLASS, PROGRAM)], ids=["shown", "own class"])
-def test_own_network_is_trained_with_preconditioned_gradients(program, capsys):
+def test_remedy_prints_the_spread_and_keeps_signals_at_scale(capsys):
     torch.manual_seed(0)
-    names = {}
-    exec(program, names)
-    assert names["step"] == 99 and names["loss"].isfinite()
-    assert "weight-gradient spread " in capsys.readouterr().out
-    check_factors(names)
+    names = {"net": vgg16()}
+    exec(REMEDY, names)
+    assert float(capsys.readouterr().out) > 50_000
+    assert 0.1 < names["net"](torch.randn(64, 3, 32, 32)).std() < 10
 
 
-def check_factors(names):
-    """Hold the gradients of the network that a program leaves against plain ones."""
-    plain = copy.deepcopy(names["net"])
-    for net in names["net"], plain:
-        net.zero_grad()
-        cross_entropy(net(names["images"]), names["labels"]).backward()
-    factors = [1 / std for layer in names["statistics"] for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
-    for parameter, other, factor in zip(names["net"].parameters(), plain.parameters(), factors):
-        torch.testing.assert_close(parameter.grad, factor * other.grad)
-
-
-def test_own_initialization_is_kept(capsys):
+def test_own_network_is_trained(capsys):
     torch.manual_seed(0)
+    exec(PROGRAM, {})
+    first, *_, last = re.findall(r"loss (\S+)", capsys.readouterr().out)
+    assert float(last) < float(first) / 2
+
+
+def test_own_network_is_trained_with_factors():
+    torch.manual_seed(0)
+    start, loop = PROGRAM.split("\noptimizer")
     names = {}
-    start, loop = re.fullmatch(r"(.*\nnet = .*?\n).*\n(\noptimizer = .*)", PROGRAM, re.S).groups()
     exec(start, names)
-    before = copy.deepcopy(names["net"].state_dict())
-    exec(OWN_INITIALIZATION, names)
-    torch.testing.assert_close(names["net"].state_dict(), before)
-    assert names["statistics"] == predict_current(names["net"], input_shape=(1, 28, 28))
-    assert f"spread {weight_gradient_spread(names['statistics']):.3g}" in capsys.readouterr().out
-    exec(loop, names)
-    check_factors(names)
+    net, plain = names["net"], copy.deepcopy(names["net"])
+    exec(FACTORS, names)
+    for each in net, plain:
+        each.zero_grad()
+        cross_entropy(each(torch.ones(2, 1, 28, 28)), torch.tensor([3, 4])).backward()
+    for (parameter, factor), other in zip(preconditioner(net, names["statistics"]).items(), plain.parameters()):
+        torch.testing.assert_close(parameter.grad, factor * other.grad)
+    exec(f"optimizer{loop}".replace("lr=0.001", "lr=learning_rate"), names)
+    assert names["loss"] < 1
 
 
-def test_options_have_the_defaults_that_are_shown(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["main.py"])
-    defaults = vars(parse_options())
-    shown = [(cells[0], cells[1]) for cells in rows(TEXT) if cells[0].startswith("`-")]
-    assert shown
-    for option, default in shown:
-        name = re.search(r"--([\w-]+)", option).group(1)
-        assert default == str(defaults[name.replace("-", "_")] or "off"), option
+def best_outcomes(page, column):
+    """Return [loss, accuracy] of each method at its best rate, by the method and what a column of "Outcomes" says."""
+    found = {}
+    for method, place, _, *_, loss, _, accuracy, _ in rows(PAGES[page].split("## Outcomes")[1].split("## ")[0]):
+        if method.startswith("**") and accuracy:
+            mean_and_deviation = (f"{float(number):.1f}" for number in accuracy.split(" ± "))
+            found[method.strip("*`").split("-decay")[0], place] = [loss, " ± ".join(mean_and_deviation)]
+    return found
 
 
 def test_opening_shows_what_the_study_found():
     """The best rates of one epoch: the loss as the study's page has it, the accuracy with a digit less."""
-    found = {}
-    for method, depth, _, *_, loss, _, accuracy, _ in rows(PAGES["depth"].split("## Outcomes")[1].split("## ")[0]):
-        if method.startswith("**") and accuracy:
-            mean_and_deviation = (f"{float(number):.1f}" for number in accuracy.split(" ± "))
-            found[method.strip("*`").split("-decay")[0], depth] = [loss, " ± ".join(mean_and_deviation)]
-    shown = [cells for cells in rows(TEXT) if cells[0].startswith("*")]
-    assert len(shown) == 5
+    found = best_outcomes("depth", "depth")
+    shown = [cells for cells in rows(TEXT) if cells[0].startswith("*") and len(cells) == 5]
+    assert len(shown) == 6
     for method, *cells in shown:
         assert cells == found[method.strip("*"), "5"] + found[method.strip("*"), "10"]
 
 
+def test_networks_that_do_not_learn_have_the_losses_of_the_study():
+    found = {**best_outcomes("networks", "network"), **best_outcomes("depth", "depth")}
+    names = {"VGG-11": "vgg11", "perceptron, GELU, 10 layers": "perceptron", "the tutorial's, 10 layers": "10"}
+    (methods, *_), *shown = ([cells[2:], *cells] for cells in rows(TEXT) if cells[0] in ("network that", *names))
+    assert len(shown) == 3
+    for _, name, _, *cells in shown:
+        for method, cell in zip(methods, cells):
+            if cell != "-":
+                loss, accuracy = found[method.strip("*"), names[name]]
+                assert cell == f"{loss.split(' ')[0]} ({float(accuracy.split(' ')[0]):.0f} %)"
+
+
 def test_networks_have_the_factors_that_are_shown():
-    shown = {cells[0]: cells[1] for cells in rows(TEXT)}
+    shown = {cells[0]: cells[1] for cells in rows(THEORY)}
     for name, (net, input_shape) in NETWORKS.items():
         assert shown[name] == extent([1 / layer.weight_gradient_std for layer in predict(net, input_shape)]), name
 
@@ -120,6 +112,7 @@ def test_initializations_have_the_spreads_that_are_shown():
         "He's": lambda depth: predict_for(he, Net(depth)),
         "variance-preserving": lambda depth: predict(Net(depth)),
         "PyTorch's, in a perceptron of 84 neurons a layer": lambda depth: predict_for(pytorch, perceptron(depth), (84,)),
+        "the same perceptron without biases": lambda depth: predict_for(without_biases, perceptron(depth), (84,)),
     }
     shown = {cells[0]: [cell.replace(",", "") for cell in cells[1:]] for cells in rows(TEXT)}
     depths = map(int, shown["weight-gradient spread, at depth"])
@@ -128,7 +121,7 @@ def test_initializations_have_the_spreads_that_are_shown():
         assert [float(cell) for cell in cells] == [float(f"{spread:.3g}") for spread in spreads]
 
 
-@pytest.mark.parametrize("path", READMES, ids=["demo", "study"])
+@pytest.mark.parametrize("path", READMES, ids=["demo", "theory", "study"])
 def test_links_lead_to_files_and_headings(path):
     text = path.read_text(encoding="utf-8")
     titles = re.findall(r"^#+ (.*)", text, re.M)
@@ -142,6 +135,6 @@ def test_links_lead_to_files_and_headings(path):
             assert (path.parent / link.split("#")[0]).exists(), link
 
 
-def test_all_modules_are_among_the_files():
-    named = {name for cells in rows(TEXT) for name in re.findall(r"`(util/\w+\.py)`", cells[0])}
-    assert named == {f"util/{path.name}" for path in ROOT.glob("util/*.py") if path.stem != "__init__"}
+def test_rooms_list_their_files():
+    listed = {name for cells in rows(THEORY) for name in re.findall(r"`(\w+\.py)`", cells[0])}
+    assert listed == {path.name for path in (ROOT / "util" / "theory").glob("*.py") if path.stem != "__init__"}

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from util.static_preconditioned_train import starting_rate
 from util.study import __main__ as command
 from util.study.methods import METHODS
+from util.study.results import read_results
+from util.study.statistics import PRIMARY, TRAINED, Results
+from util.study.theory import predictions
 
 STUDY = Path(__file__).resolve().parents[2] / "util" / "study"
 FILES = sorted((STUDY / "results").glob("*.csv"))
 TEXT = (STUDY / "README.md").read_text(encoding="utf-8")
+DEMO = (STUDY.parents[1] / "README.md").read_text(encoding="utf-8")
 GUESSING = f"{math.log(10):.3f}"
 
 
@@ -91,3 +96,19 @@ def test_readme_shows_every_option(monkeypatch, capsys):
     options = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
     (usage,) = re.findall(r"-m util\.study FILE (.*?)\n```", TEXT, re.S)
     assert set(re.findall(r"--[a-z][a-z-]*", usage)) == options
+
+
+def test_best_rates_with_factors_are_where_the_demos_page_says():
+    """Of all tuned pairs whose plain training learned: the best rate with factors over `starting_rate`."""
+    ratios = []
+    for name in "depth", "networks", "plateau", "result", "rule":
+        results = Results(read_results(STUDY / "results" / f"{name}.csv"))
+        for preconditioned, alone in results.pairs():
+            if results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED:
+                network = alone.conditions.network
+                statistics = list(predictions(METHODS[alone.method].initialization, network))
+                expected = starting_rate(alone.learning_rate, network.build(), statistics)
+                ratios.append(preconditioned.learning_rate / expected)
+    within = [sum(1 / factor <= ratio <= factor for ratio in ratios) for factor in (2, 10)]
+    claim = re.search(r"Of the study's (\d+) pairs .* within ten\s+times of that, and (\d+) within two", DEMO, re.S)
+    assert [len(ratios), within[1], within[0]] == [int(claim[1]), int(claim[1]), int(claim[2])]
