@@ -11,7 +11,7 @@ from util.study import __main__ as command, pictures
 
 HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,torch,test_loss,test_accuracy,losses,"
           "weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
-BRIEF = ["--dataset", "synthetic", "--images", "120", "--epochs", "1"]  # 30 steps
+BRIEF = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # two steps
 
 
 def study(path, *arguments):
