@@ -178,7 +178,7 @@ def test_a_layer_that_dies_is_no_reason_for_measured_factors_to_end_the_training
 
 
 def test_measured_gradients_are_those_of_single_images_without_the_factors():
-    """To 10 %, three standard errors: each of 20 images is drawn some 25 times; its outputs' squared gradients add up."""
+    """To 10 %, three standard errors: 20 images are drawn some 25 times each; outputs' squared gradients add up."""
     few, squares, net = random_images(20), np.zeros(10), seeded()
     for output in torch.cat([net(scale(pixels[None])) for pixels in few.pixels]).flatten():
         gradients = torch.autograd.grad(output, list(net.parameters()), retain_graph=True)

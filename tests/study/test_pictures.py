@@ -134,7 +134,6 @@ def test_scales_are_of_the_tutorials_network_and_a_deep_one(figures):
     assert deep_bottom.get_yscale() == "log"
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("held, expected", [
     (trainings("adam", 0.001, 1.0) + trainings("adam", 0.001, 1.0, depth=7), ["scales"]),
     (trainings("default", 0.001, 1.0, 1.1) + trainings("he", 0.001, 1.0, 1.0), ["differences", "scales"]),
