@@ -1,7 +1,8 @@
-"""Settings of the study's tests."""
+"""Settings of the study's tests, and the file of results that each of them has."""
 import pytest
 
 from tests.helpers import random_images
+from tests.study.helpers import HEADER, figures_of, study, tables
 from util import data
 
 
@@ -13,5 +14,26 @@ def cheap_images(monkeypatch):
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "results.csv"
+def held():
+    """The rows of the file, if a test has them; without any, there is no file."""
+    return ""
+
+
+@pytest.fixture
+def path(tmp_path, held):
+    file = tmp_path / "results.csv"
+    if held:
+        file.write_text(HEADER + held, errors="surrogateescape")
+    return file
+
+
+@pytest.fixture
+def page(path):
+    """The tables that are printed of the file, by their headings."""
+    return tables(study(path))
+
+
+@pytest.fixture
+def figures(path):
+    """The pictures that are drawn of the file, by their names: the axes of each."""
+    return figures_of(path)

@@ -11,7 +11,7 @@ from util.study import __main__ as command, pictures
 
 HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,torch,test_loss,test_accuracy,losses,"
           "weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
-BRIEF = ["--dataset", "synthetic", "--images", "120", "--epochs", "1"]  # 30 steps
+BRIEF = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # two steps
 
 
 def study(path, *arguments):
@@ -32,26 +32,30 @@ def trainings(method, rate, *losses, seeds=None, decay=False, depth=5, activatio
     return rows
 
 
+def holding(*rows):
+    """Let a test's file hold these rows."""
+    return pytest.mark.parametrize("held", ["".join(rows)], ids=["rows"])
+
+
 def rows_of(path):
     """Return the rows of a file as dictionaries of strings."""
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
 
 
-def tables(page):
-    """Return the rows of each table of a page, lists of cells, by the table's heading."""
+def tables(printed):
+    """Return the rows of each table of a page, as they are printed, by the table's heading."""
     found = {}
-    for section in page.split("\n## ")[1:]:
+    for section in printed.split("\n## ")[1:]:
         heading, *lines = section.splitlines()
-        cells = [line[2:-2].split(" | ") for line in lines if line.startswith("|")]
-        found[heading] = cells[2:]
+        found[heading] = [line for line in lines if line.startswith("|")][2:]
     return found
 
 
 def figures_of(path, *arguments):
-    """Return the pictures that the command draws of a file, by their names, instead of writing them."""
+    """Return the axes of each picture that the command draws of a file, instead of writing it."""
     drawn = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "save_figure", lambda figure, name: drawn.update({name: figure}))
+        patch.setattr(pictures, "save_figure", lambda figure, name: drawn.update({name: figure.axes}))
         folder = path.parent / "pictures"
         study(path, "--pictures", str(folder), *arguments)
-    return {name[len(f"{folder}/"):]: figure for name, figure in drawn.items()}
+    return {name[len(f"{folder}/"):-len(".png")]: axes for name, axes in drawn.items()}

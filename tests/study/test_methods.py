@@ -18,9 +18,9 @@ from util.theory import gradient_stds, initialize, input_moments, predict, predi
 from util.theory.initializations import pytorch
 
 
-def seeded(depth=5):
+def seeded():
     torch.manual_seed(7)
-    return Net(depth)
+    return Net()
 
 
 def begun(name, net, learning_rate=0.0):
@@ -33,13 +33,6 @@ def measured(net, images=IMAGES):
     return list(gradient_stds(net, methods.measure(net, images, 3)).values())
 
 
-def kaiming(net):
-    for module in net.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-
-
 def by_theory(net, **given):
     """Draw a network's parameters, and return the statistics of its layers."""
     statistics = predict(net, **given)
@@ -47,77 +40,91 @@ def by_theory(net, **given):
     return statistics
 
 
-def zero_biases(net):
-    """Keep the weights; return the statistics."""
+def zero_biases(net, draw_weight=lambda weight: None):
     for name, parameter in net.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
+        draw = draw_weight if name.endswith("weight") else nn.init.zeros_
+        draw(parameter)
     return predict_current(net)
 
 
 def as_unequal_as_pytorch(net):
     """Return statistics whose factors give predicted gradients the ratios of PyTorch's initialization."""
-    own, wanted = (np.array([layer[3:5] for layer in statistics])
-                   for statistics in (predict(net), predict_for(pytorch, net)))
-    stds = own / wanted / gmean(own / wanted, axis=None)
+    own, wanted = by_theory(net), predict_for(pytorch, net)
+    stds = np.array([np.divide(layer[3:5], other[3:5]) for layer, other in zip(own, wanted)])
+    stds /= gmean(stds, axis=None)
     return [layer._replace(weight_gradient_std=weight, bias_gradient_std=bias)
-            for layer, (weight, bias) in zip(predict(net), stds)]
+            for layer, (weight, bias) in zip(own, stds)]
 
 
+def renewed(net):
+    by_theory(net)
+    return predict_current(net)
+
+
+def measured_by_seed(net):
+    by_theory(net)
+    return methods.measure(net, IMAGES, 3)
+
+
+kaiming = partial(zero_biases, draw_weight=partial(nn.init.kaiming_normal_, nonlinearity="relu"))
 zero, fifth, half = (partial(by_theory, bias_variance=variance) for variance in (0.0, 0.2, 0.5))
 for_images = partial(by_theory, input_moments=input_moments(scale(IMAGES.pixels)))
 SGD, ADAM = partial(torch.optim.SGD, momentum=0.9), torch.optim.Adam
-DESCRIBED = {  # how a method draws parameters, whether it multiplies gradients, its optimizer
+DESCRIBED = {  # how a method draws parameters, with the statistics; whether it multiplies gradients; its optimizer
     "default": (predict_current, False, SGD),
     "default-zero-bias": (zero_biases, False, SGD),
-    "preconditioner-only-zero-bias": (zero_biases, True, SGD),
-    "unequal": (by_theory, True, SGD),
     "he": (kaiming, False, SGD),
     "initialization-only": (by_theory, False, SGD),
     "initialization-zero-bias": (zero, False, SGD),
     "initialization-fifth-bias": (fifth, False, SGD),
     "initialization-half-bias": (half, False, SGD),
+    "unequal": (as_unequal_as_pytorch, True, SGD),
     "preconditioned": (by_theory, True, SGD),
     "preconditioned-zero-bias": (zero, True, SGD),
     "preconditioned-fifth-bias": (fifth, True, SGD),
     "preconditioned-half-bias": (half, True, SGD),
     "preconditioner-only": (predict_current, True, SGD),
+    "preconditioner-only-zero-bias": (zero_biases, True, SGD),
     "preconditioned-images": (for_images, True, SGD),
-    "dynamic": (by_theory, True, SGD),
+    "dynamic": (renewed, True, SGD),
     "dynamic-only": (predict_current, True, SGD),
-    "measured": (by_theory, True, SGD),
+    "measured": (measured_by_seed, True, SGD),
     "adam": (predict_current, False, ADAM),
     "initialization-adam": (by_theory, False, ADAM),
 }
-ESTIMATED = {"unequal": as_unequal_as_pytorch, "dynamic": predict_current, "dynamic-only": predict_current,
-             "measured": partial(methods.measure, images=IMAGES, seed=3)}
+PAIRS = {
+    "preconditioner-only": "default",
+    "preconditioner-only-zero-bias": "default-zero-bias",
+    "preconditioned": "initialization-only",
+    "preconditioned-zero-bias": "initialization-zero-bias",
+    "preconditioned-fifth-bias": "initialization-fifth-bias",
+    "preconditioned-half-bias": "initialization-half-bias",
+}
 
 
-def steps(net, optimizer, factors=None):
-    """Take two steps, of which the second shows the momentum; multiply gradients here if nothing else does."""
-    for batch in range(2):
-        images = slice(4 * batch, 4 * batch + 4)
+def train_twice(net, optimizer, factors):
+    """Take two steps, of which the second shows the momentum; return the parameters."""
+    for pixels, labels in zip(IMAGES.pixels[:8].split(4), IMAGES.labels.split(4)):
         optimizer.zero_grad()
-        cross_entropy(net(scale(IMAGES.pixels[images])), IMAGES.labels[images]).backward()
-        for parameter, factor in zip(net.parameters(), factors or []):
+        cross_entropy(net(scale(pixels)), labels).backward()
+        for parameter, factor in factors.items():
             parameter.grad *= factor
         optimizer.step()
-    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+    return list(net.parameters())
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_first_steps_are_those_of_the_initialization_the_factors_and_the_optimizer_that_are_described(name):
     """To a millionth, as floats are rounded."""
     draw, multiplies, optimizer = DESCRIBED[name]
-    net = seeded()
-    ours = steps(net, begun(name, net, 0.001))
-    expected = seeded()
+    expected, net = seeded(), seeded()
+    torch.manual_seed(8)
     statistics = draw(expected)
-    if name in ESTIMATED:
-        statistics = ESTIMATED[name](expected)
-    factors = preconditioner(expected, statistics).values() if multiplies else None
-    torch.testing.assert_close(ours, steps(expected, optimizer(expected.parameters(), lr=0.001), factors),
-                               rtol=1e-5, atol=1e-6)
+    torch.manual_seed(8)
+    ours = train_twice(net, begun(name, net, 0.001), factors={})
+    factors = preconditioner(expected, statistics) if multiplies else {}
+    theirs = train_twice(expected, optimizer(expected.parameters(), lr=0.001), factors)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def factors_of(net):
@@ -127,22 +134,28 @@ def factors_of(net):
     return [parameter.grad.mean().item() for parameter in net.parameters()]
 
 
-@pytest.mark.parametrize("name, every", [("dynamic", 500), ("dynamic-only", 100), ("measured", 500)])
-def test_factors_are_renewed_for_the_network_as_it_is_after_so_many_steps(name, every):
+def wait(optimizer, steps):
+    """Let an optimizer step without any gradient, so that nothing changes."""
+    optimizer.zero_grad()
+    for _ in range(steps):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name, every, estimate", [
+    ("dynamic", 500, predict_current), ("dynamic-only", 100, predict_current),
+    ("measured", 500, partial(methods.measure, images=IMAGES, seed=3))])
+def test_factors_are_renewed_for_the_network_as_it_is_after_so_many_steps(name, every, estimate):
     """One layer grows in between."""
     net = seeded()
     optimizer = begun(name, net)
     for _ in range(2):
         before = factors_of(net)
-        assert before == pytest.approx(list(preconditioner(net, ESTIMATED[name](net)).values()))
         net.conv2.weight.data.mul_(1.2)
-        net.zero_grad()  # then a step changes nothing
-        for _ in range(every - 1):
-            optimizer.step()
+        wait(optimizer, every - 1)
         assert factors_of(net) == before
-        net.zero_grad()
-        optimizer.step()
-        assert factors_of(net) == pytest.approx(list(preconditioner(net, ESTIMATED[name](net)).values()))
+        wait(optimizer, 1)
+        expected = preconditioner(net, estimate(net))
+        assert factors_of(net) == pytest.approx(list(expected.values()))
 
 
 def test_a_training_that_diverged_ends_by_its_loss_and_not_by_factors_that_cannot_be_renewed():
@@ -150,8 +163,7 @@ def test_a_training_that_diverged_ends_by_its_loss_and_not_by_factors_that_canno
     optimizer = begun("dynamic-only", net)
     before = factors_of(net)
     net.conv1.weight.data.fill_(math.nan)
-    for _ in range(100):
-        optimizer.step()
+    wait(optimizer, 100)
     assert factors_of(net) == before
 
 
@@ -160,17 +172,15 @@ def test_a_layer_that_dies_is_no_reason_for_measured_factors_to_end_the_training
     net = seeded()
     optimizer = begun("measured", net)
     net.fc2.bias.data.fill_(-1e6)
-    net.zero_grad()
-    for _ in range(500):
-        optimizer.step()
+    wait(optimizer, 500)
     first, *_, last = factors_of(net)
-    assert first == 1 and last == pytest.approx(1, rel=0.1)
+    assert (first, last) == (1, pytest.approx(1, rel=0.1))
 
 
 def test_measured_gradients_are_those_of_single_images_without_the_factors():
-    """To 10 %, three standard errors: each of 20 images is drawn some 25 times; its outputs' squared gradients add up."""
+    """To 10 %, three standard errors: 20 images are drawn some 25 times each; outputs' squared gradients add up."""
     few, squares, net = random_images(20), np.zeros(10), seeded()
-    for output in [output for pixels in few.pixels for output in net(scale(pixels[None]))[0]]:
+    for output in torch.cat([net(scale(pixels[None])) for pixels in few.pixels]).flatten():
         gradients = torch.autograd.grad(output, list(net.parameters()), retain_graph=True)
         squares += [gradient.square().mean().item() for gradient in gradients]
     precondition(net, predict_current(net))
@@ -181,13 +191,10 @@ def test_measured_gradients_are_those_of_single_images_without_the_factors():
 def test_networks_are_measured_in_training():
     """With half of the inputs dropped and the others doubled, the squared gradient of the weights doubles; to 5 %."""
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    with_dropout, without = measured(nn.Sequential(nn.Dropout(0.5), linear).eval()), measured(linear)
-    assert with_dropout[0] / without[0] == pytest.approx(2**0.5, rel=0.05)
+    with_dropout, _ = measured(nn.Sequential(nn.Dropout(0.5), linear).eval())
+    without, _ = measured(linear)
+    assert with_dropout / without == pytest.approx(2**0.5, rel=0.05)
 
 
 def test_what_the_preconditioner_adds_is_told_of_methods_that_differ_in_nothing_else():
-    assert methods.PAIRS == {
-        "preconditioner-only": "default", "preconditioner-only-zero-bias": "default-zero-bias", "preconditioned": "initialization-only",
-        "preconditioned-zero-bias": "initialization-zero-bias",
-        "preconditioned-fifth-bias": "initialization-fifth-bias",
-        "preconditioned-half-bias": "initialization-half-bias"}
+    assert methods.PAIRS == PAIRS
