@@ -3,12 +3,13 @@ import copy
 
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, gmean
 from torch import nn
 
+from tests.helpers import trained
 from tests.theory.monte_carlo import named_stds
 from util.network import Net
-from util.static_preconditioned_train import precondition
+from util.static_preconditioned_train import precondition, starting_rate
 from util.theory import initialize, predict, predict_current
 
 
@@ -116,3 +117,17 @@ def test_statistics_of_another_network_are_refused(other):
     for function in initialize, precondition:
         with pytest.raises(ValueError, match="not of this network, whose layers are"):
             function(other, predict(Net()))
+
+
+def test_gradients_are_plain_after_training():
+    net, _ = trained("preconditioned", epochs=1)
+    plain = copy.deepcopy(net)
+    inputs = torch.randn(4, 3, 32, 32)
+    after, expected = (torch.autograd.grad(each(inputs).sum(), list(each.parameters())) for each in (net, plain))
+    torch.testing.assert_close(after, expected)
+
+
+def test_learning_rate_to_begin_with_is_divided_by_the_geometric_mean_of_the_factors(net):
+    statistics = predict(net, (6,))
+    stds = [std for layer in statistics for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
+    assert starting_rate(0.1, net, statistics) == pytest.approx(0.1 * gmean(stds))

@@ -123,7 +123,7 @@ def without_biases(layer, second_moment):
 
 
 def test_biases_alone_make_the_gradients_of_relu_networks_more_unequal_with_depth():
-    """Without biases, G s is that of the next layer, whatever the weights' scale; with PyTorch's, G / 6 is handed on."""
+    """Without biases, G s is that of the next layer, whatever the weights' scale; PyTorch's biases leave G / 6."""
     shallow, deep = (weight_gradient_spread(predict_for(without_biases, Net(depth))) for depth in (5, 20))
     assert shallow == pytest.approx(3.46, abs=0.005)
     assert deep == pytest.approx(shallow, rel=1e-9)

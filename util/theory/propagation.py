@@ -1,8 +1,8 @@
 """Analytic statistics of the signals and gradients in a random network.
 
 torch.fx traces the network. Each operation has a rule (`util.theory.rules`) for the moments of its output and, on the
-way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about zero.
-An initialization (`util.theory.initializations`) chooses their variances for each layer. The gradient is that of a
+way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about
+zero. An initialization (`util.theory.initializations`) chooses their variances for each layer. The gradient is that of a
 single sample, for a standard normal gradient at the network's output. The traced graph is held against the network
 itself (`util.theory.oracle`).
 
