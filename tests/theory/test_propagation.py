@@ -142,8 +142,9 @@ class OwnReLU(nn.ReLU):
     pass
 
 
-LINEAR, TIED, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(4))
+LINEAR, TIED, TIED_BIAS, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(5))
 TIED.weight = LINEAR.weight
+TIED_BIAS.bias = LINEAR.bias
 CHANGED.forward = torch.relu
 EMPTY.weight, EMPTY.bias, EMPTY.out_features = nn.Parameter(torch.zeros(0, 6)), nn.Parameter(torch.zeros(0)), 0
 
@@ -190,6 +191,7 @@ def check_refusal(net, input_shape, reason, prediction=predict):
     (hooked(nn.Linear(6, 6)), "'1' (Linear).*hooks or a forward of its own"),
     (nn.LazyLinear(6), "'1' (LazyLinear).*before it has seen an input"),
     (TIED, "'1' (Linear).*shares parameters"),
+    (TIED_BIAS, "'1' (Linear).*shares parameters"),
     (nn.Linear(7, 6), "'1' (Linear).*of shape (6,).*takes 7 features"),
     (nn.MaxPool2d(2), "'1' (MaxPool2d).*takes a map"),
     (EMPTY, "'1' (Linear).*output is empty"),

@@ -198,6 +198,7 @@ class Walk(fx.Interpreter):
 
     Attributes:
         layers: the weight layers by their names in the network, in the order of computation.
+        parameters: those of all these layers.
     """
 
     def __init__(self, net: nn.Module, initialization: Initialization, input_shape: tuple[int, ...]) -> None:
@@ -207,6 +208,7 @@ class Walk(fx.Interpreter):
         self.initialization = initialization
         self.input_shape = input_shape
         self.layers: dict[str, WeightLayer] = {}
+        self.parameters: set[nn.Parameter] = set()
 
     def signals(self) -> list[Signal]:
         """Return all signals, the last one first."""
@@ -240,15 +242,12 @@ class Walk(fx.Interpreter):
         (signal,) = (*args, *kwargs.values())
         if type(module) not in WEIGHT_LAYERS:
             return apply_rule(module, signal)
-        check(module.weight not in self.parameters(), "it shares parameters with an earlier layer, so their gradients "
-              "add up")
+        own = set(module.parameters())
+        check(own.isdisjoint(self.parameters), "it shares parameters with an earlier layer, so their gradients add up")
         layer = WeightLayer(module, signal, self.initialization)
         self.layers[_name(target)] = layer
+        self.parameters |= own
         return layer
-
-    def parameters(self) -> set[nn.Parameter]:
-        """Return the parameters of the weight layers so far."""
-        return {parameter for layer in self.layers.values() for parameter in layer.layer.parameters()}
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a function; sizes, which are no signals, Python computes."""
@@ -311,7 +310,7 @@ def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None
     for name, layer in walk.layers.items():
         check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for name, parameter in net.named_parameters():
-        used = parameter in walk.parameters()
+        used = parameter in walk.parameters
         check(used, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")
 
 
