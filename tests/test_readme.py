@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from tests.theory.monte_carlo import extent
 from tests.theory.networks import NETWORKS
-from tests.theory.test_propagation import without_biases
 from util.network import Net
 from util.static_preconditioned_train import preconditioner
+from util.study.methods import pytorch_zero_biases
 from util.study.networks import vgg16
 from util.theory import predict, predict_for, weight_gradient_spread
 from util.theory.initializations import he, pytorch
@@ -108,12 +108,12 @@ def perceptron(depth):
 def test_initializations_have_the_spreads_that_are_shown():
     initializations = {
         "PyTorch's initialization": lambda depth: predict_for(pytorch, Net(depth)),
-        "PyTorch's, without biases": lambda depth: predict_for(without_biases, Net(depth)),
+        "PyTorch's, without biases": lambda depth: predict_for(pytorch_zero_biases, Net(depth)),
         "He's": lambda depth: predict_for(he, Net(depth)),
         "variance-preserving": lambda depth: predict(Net(depth)),
         "PyTorch's, in a perceptron of 84 neurons a layer":
             lambda depth: predict_for(pytorch, perceptron(depth), (84,)),
-        "the same perceptron without biases": lambda depth: predict_for(without_biases, perceptron(depth), (84,)),
+        "the same perceptron without biases": lambda depth: predict_for(pytorch_zero_biases, perceptron(depth), (84,)),
     }
     shown = {cells[0]: [cell.replace(",", "") for cell in cells[1:]] for cells in rows(TEXT)}
     depths = map(int, shown["weight-gradient spread, at depth"])

@@ -12,6 +12,7 @@ from torch.nn import functional
 from tests.theory.monte_carlo import root_mean_square, sample
 from tests.theory.networks import NETWORKS
 from util.network import Net
+from util.study.methods import pytorch_zero_biases
 from util.theory import (gradient_stds, initialize, input_moments, predict, predict_current, predict_for,
                          weight_gradient_spread)
 from util.theory.initializations import glorot, he, pytorch
@@ -117,14 +118,9 @@ def test_squared_norm_of_the_gradient_is_preserved_by_relu_without_bias():
         assert squared_norm == pytest.approx(5.0, rel=1e-9), layer.name
 
 
-def without_biases(layer, second_moment):
-    """PyTorch's initialization, but for the biases."""
-    return pytorch(layer, second_moment)._replace(bias=0.0)
-
-
 def test_biases_alone_make_the_gradients_of_relu_networks_more_unequal_with_depth():
     """Without biases, G s is that of the next layer, whatever the weights' scale; PyTorch's biases leave G / 6."""
-    shallow, deep = (weight_gradient_spread(predict_for(without_biases, Net(depth))) for depth in (5, 20))
+    shallow, deep = (weight_gradient_spread(predict_for(pytorch_zero_biases, Net(depth))) for depth in (5, 20))
     assert shallow == pytest.approx(3.46, abs=0.005)
     assert deep == pytest.approx(shallow, rel=1e-9)
     earlier, later = (layer.weight_gradient_std for layer in predict_for(pytorch, Net(20))[10:12])
