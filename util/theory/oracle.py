@@ -1,30 +1,57 @@
 """Holds the graph that torch.fx traces against the network itself, on one random sample."""
 from __future__ import annotations
 
+import contextlib
 import math
 import random
-from typing import Any, NamedTuple
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.func import functional_call
+
 
 CAUSES = ("in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments to "
           "parameters, or random choices in Python")
 
 
-class Traced(nn.Module):
-    """The traced graph as a module that works out of place."""
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Run a network whatever the caller's mode and device, and restore the states of the random generators."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
-    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
-        super().__init__()
-        self.root = root
-        self.graph = graph
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the graph's output."""
-        return OutOfPlace(self.root, graph=self.graph).run(x)
+@isolated()
+def check_trace(root: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a network and its traced graph compute the same.
+
+    Outputs and gradients are compared in single precision. Both runs start from the same random numbers, and must draw
+    as many. A network on the meta device is not checked.
+
+    Args:
+        root: gets other parameters, so that the comparison does not depend on their values.
+        graph: of `root`.
+        input_shape: of one sample.
+    """
+    if any(parameter.is_meta for parameter in root.parameters()):
+        return
+    _redraw(root)
+    places = _places(root)
+    try:
+        own, own_generators = _run(root, root, input_shape)
+    except Exception as error:  # of any kind, since the network's own code runs
+        raise ValueError(f"cannot predict this network, since its forward fails on a random sample: {error}") from error
+    assigned = _places(root) != places
+    traced, generators = _run(OutOfPlace(root, graph=graph).run, root, input_shape)
+    if assigned or generators != own_generators or not all(map(_are_close, own, traced)):
+        raise ValueError("cannot predict this network: its forward does something that torch.fx does not see. Known "
+                         f"causes are {CAUSES}")
 
 
 class OutOfPlace(fx.Interpreter):
@@ -39,64 +66,37 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def check_trace(root: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -> None:
-    """Raise a ValueError unless a network and its traced graph compute the same.
+def _redraw(root: nn.Module) -> None:
+    """Draw parameters of He's scale, at which a difference shows at any depth."""
+    torch.manual_seed(0)
+    for module in root.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            bound = math.sqrt(6 / parameter[0].numel())
+            drawn = torch.empty(parameter.shape, device=parameter.device).uniform_(-bound, bound)
+            setattr(module, name, nn.Parameter(drawn))
 
-    Outputs and gradients are compared for random parameters, in single precision. Both runs start from the same random
-    numbers, and must draw as many. The network's own parameters and gradients stay as they are. A network on the meta
-    device is not checked.
+
+def _places(root: nn.Module) -> list[tuple[int, int]]:
+    """Return what changes when a parameter is assigned to."""
+    return [(parameter.data_ptr(), parameter._version) for parameter in root.parameters()]
+
+
+def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module,
+         input_shape: tuple[int, ...]) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
+    """Return the output and the input's gradient, and the states of Python's, NumPy's and torch's generators between.
+
+    Whatever the parameters' gradients pass through, the input's does, too.
     """
-    if any(parameter.is_meta for parameter in root.parameters()):
-        return
-    _seed()
-    drawn = {name: _drawn(parameter) for name, parameter in root.named_parameters()}
-    places = [(tensor.data_ptr(), tensor._version) for tensor in drawn.values()]
-    try:
-        own = _run(root, "", drawn, input_shape)
-    except Exception as error:  # of any kind, since the network's own code runs
-        raise ValueError(f"cannot predict this network, since its forward fails on a random sample: {error}") from error
-    assigned = places != [(tensor.data_ptr(), tensor._version) for tensor in drawn.values()]
-    traced = _run(Traced(root, graph), "root.", drawn, input_shape)
-    if assigned or own.generators != traced.generators or not all(map(_are_close, own.tensors, traced.tensors)):
-        raise ValueError("cannot predict this network: its forward does something that torch.fx does not see. Known "
-                         f"causes are {CAUSES}")
-
-
-class Outcome(NamedTuple):
-    """What a run leaves behind."""
-
-    tensors: list[torch.Tensor]  # the output and the gradients
-    generators: tuple[Any, ...]  # the states of Python's, NumPy's and torch's
-
-
-def _run(module: nn.Module, prefix: str, drawn: dict[str, torch.Tensor], input_shape: tuple[int, ...]) -> Outcome:
-    _seed()
-    tensors = {prefix + name: parameter for name, parameter in drawn.items()}
-    tensors.update((name, buffer.detach().clone()) for name, buffer in module.named_buffers())
-    # A layer's bias, if it has one, gets the gradient of its pre-activations, which the weights' follow from.
-    tested = [parameter for name, parameter in drawn.items()
-              if name.endswith("bias") or f"{name[:-len('weight')]}bias" not in drawn]
-    sample = torch.randn(1, *input_shape, device=tested[0].device)
-    output = functional_call(module, tensors, (sample,))
-    generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
-    gradients = torch.autograd.grad(output, tested, torch.randn_like(output), allow_unused=True)
-    return Outcome([output, *gradients], generators)
-
-
-def _seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    device = next(root.parameters()).device
+    sample = torch.randn(1, *input_shape, device=device, requires_grad=True)
+    output = forward(sample.clone())  # which may be changed in place, unlike a leaf
+    generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
+    (gradient,) = torch.autograd.grad(output, sample, torch.randn_like(output), allow_unused=True, materialize_grads=True)
+    return [output, gradient], generators
 
 
-def _drawn(parameter: nn.Parameter) -> torch.Tensor:
-    """Draw by He's initialization, so that a difference shows at any depth."""
-    fan_in = parameter[0].numel()
-    values = torch.randn(parameter.shape, device=parameter.device)
-    return values.mul_(math.sqrt(2 / fan_in)).requires_grad_()
-
-
-def _are_close(own: torch.Tensor | None, traced: torch.Tensor | None) -> bool:
-    if own is None or traced is None:
-        return own is traced
+def _are_close(own: torch.Tensor, traced: torch.Tensor) -> bool:
     return torch.equal(own, traced) or bool(torch.dist(own, traced) <= 1e-3 * torch.linalg.vector_norm(own))

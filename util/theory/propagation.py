@@ -24,22 +24,19 @@ says how far the other rules hold.
 """
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import os
-import random
 import re
 from numbers import Integral
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
-from util.theory.oracle import check_trace
+from util.theory.oracle import check_trace, isolated
 from util.theory.rules import RULES, apply_function, apply_rule
 from util.theory.signals import Input, Signal, WeightLayer, ancestors, check, check_positive
 from util.theory.statistics import WEIGHT_LAYERS, LayerStatistics
@@ -82,16 +79,19 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
     Raises a ValueError, too, for a layer whose weights are all zero or not finite, or whose parameters are not nearly
     symmetric about zero.
     """
-    walk = _checked_walk(current, net, input_shape, input_moments)
+    walk = _walk(current, net, input_shape, input_moments)
     for name, layer in walk.layers.items():
         _check_symmetric(name, layer)
+    check_trace(walk.module, walk.graph, walk.input_shape)
     return walk.statistics()
 
 
 def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                 input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the same records for random networks of an initialization, see `util.theory.initializations`."""
-    return _checked_walk(initialization, net, input_shape, input_moments).statistics()
+    walk = _walk(initialization, net, input_shape, input_moments)
+    check_trace(walk.module, walk.graph, walk.input_shape)
+    return walk.statistics()
 
 
 def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
@@ -100,53 +100,34 @@ def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple
     return _walk(initialization, net, input_shape, input_moments).statistics()
 
 
-def _checked_walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
-                  input_moments: tuple[float, float]) -> Walk:
-    walk = _walk(initialization, net, input_shape, input_moments)
-    with unchanged(net), torch.inference_mode(False), torch.enable_grad():
-        check_trace(walk.module, walk.graph, walk.input_shape)
-    return walk
-
-
+@isolated()
 def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
           input_moments: tuple[float, float]) -> Walk:
+    """Walk forward and back through a copy of the network, since its own forward may change its attributes."""
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_unchanged(net)
-    with unchanged(net), torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
-        walk = Walk(net, initialization, input_shape)
-        output = walk.run(Input(input_shape, second, cross))
-        _check_output(output)
-        reached = ancestors(output)
-        _check_all_reached(net, walk, reached)
-        output.start_backward()
-        for signal in walk.signals():
-            if signal in reached:
-                signal.backward()
+    copied = _copy(net)
+    walk = Walk(copied, initialization, input_shape)
+    output = walk.run(Input(input_shape, second, cross))
+    _check_output(output)
+    reached = ancestors(output)
+    _check_all_reached(copied, walk, reached)
+    output.start_backward()
+    for signal in walk.signals():
+        if signal in reached:
+            signal.backward()
     return walk
 
 
-@contextlib.contextmanager
-def unchanged(net: nn.Module) -> Iterator[None]:
-    """Restore the attributes of all modules, and the states of the random generators, which a forward may change."""
-    containers = [container for module in net.modules() for container in _containers(module)]
-    contents = [copy.copy(container) for container in containers]
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+def _copy(net: nn.Module) -> nn.Module:
+    """Copy all of a network but its parameters."""
+    parameters = {id(parameter): parameter for parameter in net.parameters()}
     try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        for container, content in zip(containers, contents):
-            container.clear()
-            fill = container.extend if isinstance(container, list) else container.update
-            fill(content)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
-def _containers(module: nn.Module) -> list[Any]:
-    attributes = vars(module)
-    return [attributes, *(value for value in attributes.values() if isinstance(value, (dict, list, set)))]
+        return copy.deepcopy(net, parameters)
+    except Exception as error:  # of any kind: whatever an attribute raises
+        raise ValueError(f"cannot predict this network, since it cannot be copied: {error}; predict before its first "
+                         "forward if it keeps activations") from error
 
 
 def _check_symmetric(name: str, layer: WeightLayer) -> None:
