@@ -58,7 +58,7 @@ def main() -> None:
     print(page(options.file.name, results, tables), flush=True)
     if options.pictures:
         print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
-        draw_all(results, method, rate, options.pictures)
+        draw_all(results, options.pictures)
     if options.reference and not results.references(method, rate):
         raise Failure(f"--reference: all trainings of {method} in '{options.file}' diverged")
 

@@ -15,7 +15,7 @@ from util.plot import save_figure
 from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.networks import NAMED, TUTORIAL, Network
 from util.study.results import SCHEDULES, Conditions, Sweep
-from util.study.statistics import EARLY, PRIMARY, TRAINED, Results, holm, interval, outcomes
+from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval, outcomes
 from util.study.theory import KNOWN, ends, predictions, spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
@@ -40,14 +40,13 @@ DEEP = 40  # weight layers, of the deep network in the picture of scales
 SIGNIFICANCE = 0.05
 
 
-def draw_all(results: Results, method: str, rate: float | None, folder: str) -> None:
-    """Write all pictures into a folder that exists; `method` and `rate` are the reference, None being its best rate."""
+def draw_all(results: Results, folder: str) -> None:
+    """Write all pictures into a folder that exists."""
     with matplotlib.style.context("default"):  # not the user's
         figures = {
             "depth": depth(results),
             "rule": rule(results),
             "scales": scales(),
-            "differences": differences(results, method, rate),
         }
         for name, figure in figures.items():
             if figure is not None:
@@ -150,13 +149,15 @@ def rule(results: Results) -> Figure | None:
         return None
     figure = new_figure(9, 6)
     axes = figure.subplots()
-    significant = are_significant([p_value for _, _, p_value in differences.values()])
-    for (alone, (mean, half, _)), fill in zip(differences.items(), significant):
+    adjusted = holm([p_value for _, _, p_value in differences.values()])
+    for (alone, (mean, half, _)), p_value in zip(differences.items(), adjusted):
         name = METHODS[alone.method].initialization
         network = alone.conditions.network
         colour = INITIALIZATIONS[name].colour
         x = spread(name, network)
-        draw_interval(axes, x, mean, fill, yerr=half, color=colour, marker=SHAPES[network.family])
+        filling = colour if p_value < SIGNIFICANCE else "white"
+        axes.errorbar(x, mean, half, color=colour, capsize=2, linewidth=1, markersize=6, markerfacecolor=filling,
+                      marker=SHAPES[network.family])
         if x > UNEQUAL:
             learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
             layers = f"{network.member} layers"
@@ -168,30 +169,14 @@ def rule(results: Results) -> Figure | None:
              ylabel="final loss with the preconditioner minus without, nats; lower is better")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.1)
-    add_significance(axes)
+    for label, filling in ("significant after Holm's adjustment", "0.3"), ("not significant", "white"):
+        axes.plot([], [], linestyle="", marker="o", color="0.3", markerfacecolor=filling, label=label)
     activations = {alone.conditions.network.family for alone in differences}
     for activation in sorted(activations - {"relu"}):
         hollow = dict(linestyle="", marker=SHAPES[activation], color="0.3", markerfacecolor="white")
         axes.plot([], [], label=f"{activation} instead of relu", **hollow)
     add_legend(figure, columns=4)
     return figure
-
-
-def add_significance(axes: Axes) -> None:
-    """Explain in the legend which marks `draw_interval` fills."""
-    for label, colour in ("significant after Holm's adjustment", "0.3"), ("not significant", "white"):
-        axes.plot([], [], linestyle="", marker="o", color="0.3", markerfacecolor=colour, label=label)
-
-
-def draw_interval(axes: Axes, x: float, y: float, significant: bool, **style: Any) -> None:
-    """Draw a mean with its interval; the mark is filled if it is significant."""
-    filling = style["color"] if significant else "white"
-    axes.errorbar([x], [y], capsize=2, linewidth=1, markersize=6, markerfacecolor=filling, **style)
-
-
-def are_significant(p_values: Sequence[float]) -> list[bool]:
-    """Tell which p-values of a family are below 5 % after Holm's adjustment."""
-    return [p < SIGNIFICANCE for p in holm(p_values)]
 
 
 def scales() -> Figure:
@@ -214,55 +199,3 @@ def scales() -> Figure:
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
     add_legend(figure, columns=4)
     return figure
-
-
-def shown_conditions(results: Results) -> list[Conditions]:
-    """Return the conditions of pictures that are not about depth: ReLU, the least depth, and either schedule."""
-    least = min(results.members("depth"), default=None)
-    return [conditions for conditions in sorted(results.conditions()) if conditions.network == Network("relu", least)]
-
-
-def differences(results: Results, method: str, rate: float | None) -> Figure | None:
-    """Draw forest plots: paired differences from the reference, with 95 % intervals, the final ones at the left."""
-    rows = []
-    for reference in results.references(method, rate):
-        if reference.conditions in shown_conditions(results):
-            same = [each for each in results.by_seed if each.conditions == reference.conditions]
-            compared = results.best_of(reference.conditions) if rate is None else same
-            paired = results.all_differences(compared, reference)
-            if paired:
-                rows.append((reference, paired))
-    if not rows:
-        return None
-    heights = [len(paired) for _, paired in rows]
-    figure = new_figure(9, 0.35 * sum(heights) + 1.2 * len(rows))
-    panels = figure.subplots(len(rows), 2, squeeze=False, sharex="col", height_ratios=heights)
-    for (reference, paired), (left, right) in zip(rows, panels):
-        finals = [interval(values[:, PRIMARY]) for values in paired.values()]
-        early = [interval(values[:, EARLY]) for values in paired.values()]
-        colours = [STYLES[configuration.method]["color"] for configuration in paired]
-        draw_forest(left, finals, colours, are_significant([p_value for _, _, p_value in finals]))
-        draw_forest(right, early, colours)
-        left.set_yticks(range(len(paired)), [str(configuration) for configuration in paired])
-        right.set_yticks([])
-        left.set_title(f"last tenth, minus {reference}", fontsize="medium")
-        right.set_title("around epoch 0.1, exploratory", fontsize="medium")
-    for axes in left, right:
-        axes.set_xlabel("difference of losses, nats; left is better")
-    add_significance(left)
-    add_legend(figure, columns=2)
-    return figure
-
-
-def draw_forest(axes: Axes, intervals: Sequence[tuple[float, float, float]], colours: Sequence[str],
-                significant: Sequence[bool] | None = None) -> None:
-    """Draw means with their intervals from top to bottom; the marks tell what is significant, if it is known."""
-    for place, (mean, half, _) in enumerate(intervals):
-        if significant is None:
-            axes.errorbar([mean], [place], xerr=half, color=colours[place], marker="|", capsize=2, linewidth=1)
-        else:
-            draw_interval(axes, mean, place, significant[place], xerr=half, color=colours[place], marker="o")
-    axes.axvline(0, color="black", linewidth=1)
-    axes.grid(axis="x", color="0.9")
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_ylim(len(intervals) - 0.5, -0.5)
