@@ -63,10 +63,9 @@ def main() -> None:
     if finished:
         curves = {str(training): results[training].losses for training in finished}
         save_figure(plot_losses(curves, title, width, steps_per_epoch), options.output)
-    if finished and not options.quiet:
-        columns = [column(training, results[training], width, steps_per_epoch) for training in finished]
-        print_summary(title, columns)
-        print(f"wrote {options.output}", flush=True)
+        if not options.quiet:
+            print_summary(title, [column(training, results[training], width, steps_per_epoch) for training in finished])
+            print(f"wrote {options.output}", flush=True)
 
     diverged = [f"the {training.method} training diverged at step {len(results[training].losses)}"
                 for training in trainings if training not in finished]
@@ -75,7 +74,7 @@ def main() -> None:
 
 
 def perform(data: DataSet, options: argparse.Namespace, training: Training) -> Result:
-    """Train and test one network, in a process of its own, and save what came out if that is wanted."""
+    """Train and test one network, in a process of its own, and save the result if that is wanted."""
     def report(line: str) -> None:
         if not options.quiet:
             print(f"{training.method:19} {line}\n", end="", flush=True)  # at once, so that lines do not mix
@@ -92,7 +91,7 @@ def perform(data: DataSet, options: argparse.Namespace, training: Training) -> R
 def save(training: Training, result: Result, options: argparse.Namespace) -> None:
     """Write METHOD=RATE_seed_N.npz, an array for each setting and result, which `numpy.load` reads without pickle.
 
-    The name also tells each setting that is not among the `DEFAULTS`, as in METHOD=RATE_seed_N_depth_10.npz.
+    The name also has each setting that differs from `DEFAULTS`, as in METHOD=RATE_seed_N_depth_10.npz.
     """
     settings = {name: getattr(options, name) for name in DEFAULTS}
     others = [f"_{name}_{value}" for name, value in settings.items() if value != DEFAULTS[name]]

@@ -63,7 +63,7 @@ def test_a_tilde_is_the_home(parse, monkeypatch, option, name):
 def test_what_is_no_folder_is_refused_by_the_option(parse, capsys, option, path):
     with pytest.raises(SystemExit, match="^2$"):
         parse(option, path)
-    assert capsys.readouterr().err.endswith(f"argument {option}: '{path}' is no folder\n")
+    assert capsys.readouterr().err.endswith(f"argument {option}: '{path}' is not a folder\n")
 
 
 def test_a_smoothing_wider_than_the_run_is_refused(parse, capsys):

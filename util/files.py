@@ -20,7 +20,7 @@ def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Find out before the work whether `write_whole` can write a file; a `Failure` tells if not."""
+    """Raise a `Failure`, before the work, unless `write_whole` can write a file."""
     if os.path.exists(path) and not (os.path.isfile(path) and os.access(path, os.W_OK)):
         raise Failure(f"'{path}' is not a regular file that can be written")
     with _new_file(path):
@@ -28,7 +28,7 @@ def check_writable(path: str) -> None:
 
 
 def make_folder(path: str, option: str) -> None:
-    """Make a folder, unless it exists, into which files can be written; a `Failure` names the option if not."""
+    """Make a folder unless it exists; a `Failure` names the option if no file can be written into it."""
     try:
         os.makedirs(path, exist_ok=True)
         tempfile.TemporaryDirectory(dir=path).cleanup()

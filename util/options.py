@@ -24,7 +24,7 @@ def folder(text: str) -> str:
     """Parse the path of a folder that exists or can be made."""
     path = os.path.expanduser(text)
     if not path or os.path.exists(path) and not os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f"'{path}' is no folder")
+        raise argparse.ArgumentTypeError(f"'{path}' is not a folder")
     return path
 
 
@@ -45,7 +45,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", type=folder, default="data", metavar="DIR",
         help="where CIFAR-10 is, or is downloaded to (default: %(default)s)")
     add("--activation", choices=ACTIVATIONS, default=DEFAULTS["activation"],
-        help=f"behind all weight layers but the last (default: {DEFAULTS['activation']})")
+        help=f"after all weight layers but the last (default: {DEFAULTS['activation']})")
 
 
 def parse_options() -> argparse.Namespace:
@@ -67,9 +67,9 @@ def parse_options() -> argparse.Namespace:
         help="train a third time at this learning rate, with the preconditioned training's initialization and plain "
         "gradients")
     add("--seed", type=SEED, default=0, metavar="N",
-        help="of the parameters and the order of the images (default: %(default)s)")
+        help="of the initialization and of the order of the images (default: %(default)s)")
     add("-o", "--output", type=os.path.expanduser, default="loss.png", metavar="FILE",
-        help="the figure, in the format that its ending says (default: %(default)s)")
+        help="the figure, in the format of its ending (default: %(default)s)")
     add("--save", type=folder, metavar="FOLDER",
         help="also save all losses and results there, a file for each training")
 

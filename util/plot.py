@@ -33,7 +33,7 @@ def plot_losses(curves: dict[str, np.ndarray], title: str, width: int, steps_per
 
 
 def check_figure(path: str) -> None:
-    """Find out before the work whether the figure can be written; a `Failure` tells if not."""
+    """Raise a `Failure`, before the work, unless the figure can be written."""
     formats = set(Figure().canvas.get_supported_filetypes()) - {"pgf"}  # which needs TeX
     if Path(path).suffix[1:].lower() not in formats:
         known = ", ".join(sorted(formats))

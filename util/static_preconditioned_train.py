@@ -30,13 +30,13 @@ def static_preconditioned_train(net: Net, images: Images, learning_rate: float, 
 def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> Preconditioning:
     """Multiply the gradient with respect to each parameter tensor by a fixed factor, whenever a gradient arrives.
 
-    It needs no optimizer: `backward()` leaves multiplied gradients, whoever takes the step. So clipping between
+    It works with any optimizer: `backward()` leaves multiplied gradients in `.grad`. So clipping between
     `backward()` and the step sees multiplied gradients, and so does `torch.autograd.grad`; remove the handle to measure
-    plain ones. Weight decay, which an optimizer adds within its step, is not multiplied. Adam and its like divide
-    gradients by their own size and so undo the factors. A second call takes the place of the first.
+    plain ones. Weight decay, which an optimizer adds within its step, is not multiplied. Adam and similar
+    optimizers normalize gradients, which undoes the factors. A second call takes the place of the first.
 
     The factors belong to the parameter tensors. They are gone, without a word, where other tensors take their place, as
-    `load_state_dict(assign=True)` does. `torch.func.grad` and Opacus pass the factors by.
+    `load_state_dict(assign=True)` does. `torch.func.grad` and Opacus bypass the factors.
 
     Args:
         net: the network that `statistics` were computed for. Parameters that are frozen at the time of the call are
@@ -47,15 +47,15 @@ def precondition(net: nn.Module, statistics: list[LayerStatistics]) -> Precondit
         A handle, whose `remove()` ends the preconditioning.
 
     Raises:
-        ValueError: if the statistics are of another network, or of other scales of the weights than it has.
+        ValueError: if the statistics are of another network, or do not match the scale of its weights.
     """
     factors = preconditioner(net, statistics)
     for layer in statistics:
         _check_scale(layer, net.get_submodule(layer.name).weight)
-    trained = [parameter for parameter in factors if parameter.requires_grad]
     for parameter in factors:
         _remove_earlier(parameter)
-    return Preconditioning([parameter.register_hook(Multiplication(factors[parameter])) for parameter in trained])
+    return Preconditioning([parameter.register_hook(Multiplication(factor))
+                            for parameter, factor in factors.items() if parameter.requires_grad])
 
 
 class Multiplication(NamedTuple):

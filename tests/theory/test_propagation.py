@@ -202,13 +202,13 @@ def test_module_behind_a_linear_layer_is_refused_by_name(module, reason):
     (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "'1' (Conv2d).*pads its input by 'circular'"),
     (nn.Conv2d(3, 4, 1), "'1' (Conv2d).*of shape (4, 6, 6).*takes 3 channels"),
     (nn.Linear(6, 5), "'1' (Linear).*takes 6 features; flatten a map before"),
-    (nn.Flatten(2), "'1' (Flatten).*otherwise than flatten(x, 1) does"),
+    (nn.Flatten(2), "'1' (Flatten).*not reshape as flatten(x, 1) does"),
     (nn.MaxPool2d(2, return_indices=True), "'1' (MaxPool2d).*returns the indices"),
     (nn.AvgPool2d(2, padding=1), "'1' (AvgPool2d).*pads its input"),
     (nn.AvgPool2d(4, ceil_mode=True), "'1' (AvgPool2d).*not of equal size"),
     (nn.AvgPool2d(3, 2), "'1' (AvgPool2d).*windows overlap.*stride"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, padding=1, bias=False)), "'1.1' (Conv2d).*no bias.*in the padding"),
-    (nn.AvgPool2d(2, divisor_override=3), "'1' (AvgPool2d).*divides by another number"),
+    (nn.AvgPool2d(2, divisor_override=3), "'1' (AvgPool2d).*has a divisor_override"),
     (nn.Sequential(nn.GELU(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*put the pool before the activation"),
     (nn.Sequential(nn.Dropout(), nn.MaxPool2d(2)), "'1.1' (MaxPool2d).*output of a Conv2d or Linear"),
 ])
@@ -253,6 +253,15 @@ class Branches(nn.Module):
         return self.one(x), self.other(x)
 
 
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 1)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
 class DeadEnd(Branches):
     def forward(self, x):
         self.other(x)
@@ -287,10 +296,11 @@ class Added(nn.Module):
     (Added(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Dropout())), "a sum of such outputs"),
     (Added(nn.Linear(6, 6), nn.Linear(6, 1)), "self.one(x) [+] self.other(x).*shapes differ"),
     (TwoInputs(), "has one input"),
+    (Attention(), "'attention' (MultiheadAttention).*multiplies signals"),
     (nn.Sequential(nn.ReLU(), nn.Flatten()), "no weight layer"),
     (Branches(), "returns something else than one tensor"),
     (DeadEnd(), "layer 'other': the network's output does not depend on it"),
-    (Scaled(), "parameter 'scale'.*none of a Conv2d or Linear that is used"),
+    (Scaled(), "parameter 'scale'.*belongs to no Conv2d or Linear in use"),
 ])
 def test_networks_of_other_forms_are_refused(net, reason):
     check_refusal(net, (6,), reason)
@@ -299,7 +309,7 @@ def test_networks_of_other_forms_are_refused(net, reason):
 @pytest.mark.parametrize("input_shape, reason", [
     ((3, 8, 8), "'conv2' (Conv2d)"),
     ((3, 28, 28), "'fc1' (Linear) for an input of shape (256,) (input_shape=(3, 28, 28)):"),
-    ((1, 3, 32, 32), "input_shape must be a tuple.*without the dimension of the samples.*(1, 3, 32, 32)"),
+    ((1, 3, 32, 32), "input_shape must be a tuple.*without the batch dimension.*(1, 3, 32, 32)"),
     ((3.0, 32, 32), "input_shape must be a tuple of positive integers.*(3.0, 32, 32)"),
     ((3, 0, 32), "input_shape must be a tuple of positive integers.*(3, 0, 32)"),
 ])
@@ -448,7 +458,7 @@ def test_measured_input_moments_are_taken():
 def test_neighbours_of_opposite_signs_are_named():
     images = torch.randn(64, 1, 28, 28)
     edges = 4 * images - images.roll(1, 2) - images.roll(-1, 2) - images.roll(1, 3) - images.roll(-1, 3)
-    with pytest.raises(ValueError, match="input_moments.*opposite signs"):
+    with pytest.raises(ValueError, match="input_moments.*anticorrelated"):
         predict(nn.Conv2d(1, 4, 3), (1, 28, 28), input_moments=input_moments(edges))
 
 

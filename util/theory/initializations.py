@@ -2,7 +2,7 @@
 
 Each takes a `Conv2d` or `Linear` and the second moment of its inputs (averaged over the taps of its kernel and over its
 output positions, where taps outside of the map count as 0), and returns the `Variances` of the layer's parameters.
-From which distribution they are drawn is another matter; `initialize` draws normal ones.
+The rules leave the distribution open; `initialize` draws normal parameters.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Initialization = Callable[[nn.Module, float], Variances]
 
 
 def variance_preserving(bias_variance: float = BIAS_VARIANCE) -> Initialization:
-    """Return the rule that gives every pre-activation unit variance, of which biases, if any, have their share."""
+    """Return the rule that gives every pre-activation unit variance, `bias_variance` of it by biases, if any."""
     def rule(layer: nn.Module, second_moment: float) -> Variances:
         bias = 0.0 if layer.bias is None else bias_variance
         return Variances((1 - bias) / (fan_in(layer) * second_moment), bias)

@@ -1,4 +1,4 @@
-"""Holds the graph that torch.fx traces against the network itself, on one random sample."""
+"""Compares the graph that torch.fx traces with the network itself, on one random sample."""
 from __future__ import annotations
 
 import contextlib
@@ -35,7 +35,7 @@ def check_trace(root: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) 
     as many. A network on the meta device is not checked.
 
     Args:
-        root: gets other parameters, so that the comparison does not depend on their values.
+        root: its parameters are redrawn, so that their values do not matter.
         graph: of `root`.
         input_shape: of one sample.
     """
@@ -77,15 +77,15 @@ def _redraw(root: nn.Module) -> None:
 
 
 def _places(root: nn.Module) -> list[tuple[int, int]]:
-    """Return what changes when a parameter is assigned to."""
+    """Return what an assignment to a parameter changes."""
     return [(parameter.data_ptr(), parameter._version) for parameter in root.parameters()]
 
 
 def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module,
          input_shape: tuple[int, ...]) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
-    """Return the output and the input's gradient, and the states of Python's, NumPy's and torch's generators between.
+    """Return the output and the input's gradient, and the states of the random generators after the forward.
 
-    Whatever the parameters' gradients pass through, the input's does, too.
+    The input's gradient passes through all that the parameters' gradients do.
     """
     random.seed(0)
     np.random.seed(0)
@@ -94,7 +94,8 @@ def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module,
     sample = torch.randn(1, *input_shape, device=device, requires_grad=True)
     output = forward(sample.clone())  # which may be changed in place, unlike a leaf
     generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
-    (gradient,) = torch.autograd.grad(output, sample, torch.randn_like(output), allow_unused=True, materialize_grads=True)
+    at_output = torch.randn_like(output)
+    (gradient,) = torch.autograd.grad(output, sample, at_output, allow_unused=True, materialize_grads=True)
     return [output, gradient], generators
 
 

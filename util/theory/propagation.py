@@ -1,10 +1,9 @@
 """Analytic statistics of the signals and gradients in a random network.
 
 torch.fx traces the network. Each operation has a rule (`util.theory.rules`) for the moments of its output and, on the
-way back, for those of the gradient (`util.theory.signals`). Weights and biases are independent and symmetric about
-zero. An initialization (`util.theory.initializations`) chooses their variances for each layer. The gradient is that of a
-single sample, for a standard normal gradient at the network's output. The traced graph is held against the network
-itself (`util.theory.oracle`).
+way back, for those of the gradient (`util.theory.signals`). An initialization (`util.theory.initializations`) chooses
+the variances of each layer's parameters. The gradient is that of a single sample, for a standard normal gradient at the
+network's output. The traced graph is compared with the network itself (`util.theory.oracle`).
 
 These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), section 2.2. What they assume:
 
@@ -19,8 +18,8 @@ These rules extend those of He et al., "Delving Deep into Rectifiers" (2015), se
     average pools               products of gradients at two positions do not depend on their distance
 
 Without pools and with piecewise linear activations through 0 (ReLU, LeakyReLU), second moments and gradients are exact
-at any width, with padding, too, unless all inputs of a layer may be zero. README.md in this folder
-says how far the other rules hold.
+at any width, with padding, too, unless all inputs of a layer may be zero. README.md in this folder says how far the
+other rules hold.
 """
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
         input_shape: of one input, (channels, height, width) or (features,).
         bias_variance: beta^2, 0 <= beta^2 < 1, the share of a pre-activation's variance that its bias, if any, carries.
         input_moments: the input's second moment m_0 > 0 and its cross moment c_0 of two neighbouring positions of a
-            channel, 0 <= c_0 <= m_0 (a measured one may be a little below). The default is white noise.
+            channel, 0 <= c_0 <= m_0 (a measured one may be just below 0). The default is white noise.
 
     Returns one record per weight layer, in the order in which the network computes them.
 
@@ -74,7 +73,7 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
 
 def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                     input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
-    """Compute the same records for random networks with the root mean squares of this network's parameters as they are.
+    """Compute the same records for random networks with the current root mean squares of this network's parameters.
 
     Raises a ValueError, too, for a layer whose weights are all zero or not finite, or whose parameters are not nearly
     symmetric about zero.
@@ -96,7 +95,7 @@ def predict_for(initialization: Initialization, net: nn.Module, input_shape: tup
 
 def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
               input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
-    """Do what `predict_for` does, but for a network that was predicted before: its graph is taken to be right."""
+    """Do what `predict_for` does without checking the graph, for a network that was predicted before."""
     return _walk(initialization, net, input_shape, input_moments).statistics()
 
 
@@ -204,7 +203,7 @@ class Walk(fx.Interpreter):
         """Compute what a node stands for; an error names it."""
         try:
             return super().run_node(node)
-        except Exception as error:  # of any kind: whatever a forward may ask of a signal that it does not have
+        except Exception as error:  # of any kind: a forward may use what a `Signal` lacks
             raise ValueError(f"cannot predict {self._describe(node)}: {error}") from error
 
     def _describe(self, node: fx.Node) -> str:
@@ -218,20 +217,20 @@ class Walk(fx.Interpreter):
         return f"{place} for an input of shape {' and '.join(shapes)} (input_shape={self.input_shape}{default})"
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
-        """Apply the rule of a module, which takes one input."""
+        """Apply the rule of a module, or keep the layer if it has weights."""
         module = self.fetch_attr(target)
-        (signal,) = (*args, *kwargs.values())
+        signals = *args, *kwargs.values()
         if type(module) not in WEIGHT_LAYERS:
-            return apply_rule(module, signal)
+            return apply_rule(module, *signals)
         own = set(module.parameters())
         check(own.isdisjoint(self.parameters), "it shares parameters with an earlier layer, so their gradients add up")
-        layer = WeightLayer(module, signal, self.initialization)
+        layer = WeightLayer(module, *signals, self.initialization)
         self.layers[_name(target)] = layer
         self.parameters |= own
         return layer
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply the rule of a function; sizes, which are no signals, Python computes."""
+        """Apply the rule of a function; Python computes with sizes itself."""
         if any(isinstance(part, (Signal, list, tuple)) and not isinstance(part, torch.Size) for part in args):
             return apply_function(target, *args, **kwargs)
         return super().call_function(target, args, kwargs)
@@ -242,7 +241,8 @@ class Walk(fx.Interpreter):
 
 
 HINTS = {  # what helps, by a part of torch.fx's message
-    "cannot be iterated": "write torch.flatten(x, 1) instead of a loop over sizes",
+    "cannot be iterated": "write torch.flatten(x, 1) instead of a loop over sizes; layers that return tuples, as "
+    "recurrent ones and attention, have no rule",
     "not installed as a submodule": "create modules in __init__, or call functions such as torch.relu(x)",
     "missing": "a network has one input; of several branches, predict the common trunk",
     "control flow": "no `if` or `assert` may depend on a tensor",
@@ -287,12 +287,12 @@ def _check_output(output: Any) -> None:
 
 
 def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None:
-    check(walk.layers, "the network has no weight layer (Conv2d or Linear), nothing to predict")
+    check(walk.layers, "the network has no weight layer (Conv2d or Linear) to predict")
     for name, layer in walk.layers.items():
         check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for name, parameter in net.named_parameters():
         used = parameter in walk.parameters
-        check(used, f"cannot predict parameter '{name}': it is none of a Conv2d or Linear that is used")
+        check(used, f"cannot predict parameter '{name}': it belongs to no Conv2d or Linear in use")
 
 
 def input_moments(images: torch.Tensor) -> tuple[float, float]:
@@ -336,12 +336,12 @@ def _checked_shape(input_shape: Any) -> tuple[int, ...]:
         if all(isinstance(size, Integral) and size > 0 for size in input_shape):
             return tuple(map(int, input_shape))
     raise ValueError("input_shape must be a tuple of positive integers, (channels, height, width) or (features,), "
-                     f"without the dimension of the samples (Conv1d and Conv3d have no rules), but is {input_shape!r}")
+                     f"without the batch dimension (Conv1d and Conv3d have no rules), but is {input_shape!r}")
 
 
 def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:
     second, cross = input_moments
     if 0 < second < math.inf and -0.05 * second <= cross <= second:
-        return second, max(0.0, cross)  # a little below 0, it is 0, and measured on few images
+        return second, max(0.0, cross)  # just below 0, it is the noise of few images
     raise ValueError("input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are "
-                     f"{tuple(input_moments)}; the theory does not cover neighbours of opposite signs")
+                     f"{tuple(input_moments)}; the theory does not cover anticorrelated neighbours")

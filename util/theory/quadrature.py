@@ -1,4 +1,4 @@
-"""The moments of what an activation makes of normal pre-activations, by quadrature of the activation itself."""
+"""Moments of an activation's output for normal pre-activations, by numerical quadrature."""
 from __future__ import annotations
 
 import functools
@@ -95,7 +95,7 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return nodes and weights in the last dimension: so many in each interval between -LIMIT, the cuts and LIMIT."""
+    """Return nodes and weights in the last dimension: `number` in each interval between -LIMIT, the cuts and LIMIT."""
     limit = torch.full_like(cuts[..., :1], LIMIT)
     edges = torch.cat([-limit, cuts.clamp(-LIMIT, LIMIT), limit], dim=-1).unsqueeze(-1)
     lengths = edges.diff(dim=-2)

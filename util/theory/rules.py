@@ -5,7 +5,9 @@ A rule takes a module and the signal that enters it, and returns the signal that
 - To add a kind of activation, add a line to `ACTIVATIONS`, and to `KINKS` if its slope jumps elsewhere than at 0.
 - To add another kind of module, write a rule and add a line to `RULES`; `FUNCTIONS` has its functional form.
 - If no signal of `util.theory.signals` does what the module does, write a `Signal` that sets `second` and `cross`, and
-  has a `backward` that calls `pass_back`.
+  has a `backward` that calls `pass_back`. Pass `normal` and `layers` on if an activation or a sum may follow.
+
+Conv2d and Linear, which have weights, are `util.theory.signals.WeightLayer`.
 """
 from __future__ import annotations
 
@@ -37,18 +39,18 @@ def _activated(signal: Signal) -> ActivatedMaximum:
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:
-    """Take the maximum over each window of a normal signal, or of one that ascends with it."""
+    """Take the maximum over each window of a normal signal, or of a nondecreasing function of one."""
     check_map(signal)
     check(not module.return_indices, "it returns the indices of the maxima, too")
     before = _activated(signal)
-    check(_ascends(before), "it follows an activation that is not monotone; put the pool before the activation")
+    check(_nondecreasing(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
     seen = of_pool(module, before.shape[2:]).after(before.seen)
     return ActivatedMaximum(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
 
 
-def _ascends(signal: ActivatedMaximum) -> bool:
-    """Say whether f never falls within six standard deviations, so that it commutes with a maximum."""
+def _nondecreasing(signal: ActivatedMaximum) -> bool:
+    """Say whether f is nondecreasing within six standard deviations, so that it commutes with a maximum."""
     reach = 6 * signal.field.second.max().sqrt()
     values = signal.function(reach * torch.linspace(-1, 1, 1001).double())
     return bool((values.diff() >= 0).all())
@@ -58,12 +60,12 @@ def average_pool(module: nn.AvgPool2d, signal: Signal) -> Signal:
     """Average over windows of equal size."""
     check_map(signal)
     check(not any(windows.both(module.padding)), "it pads its input")
-    check(module.divisor_override is None, "it divides by another number than that of its window's positions")
+    check(module.divisor_override is None, "it has a divisor_override")
     return _averaged(windows.of_average_pool(module, signal.shape[2:]), signal)
 
 
 def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signal:
-    """Average over windows of equal size, which are as large as the output's size asks for."""
+    """Average over windows of equal size, which follows from the output's size."""
     check_map(signal)
     return _averaged(windows.of_adaptive_pool(module, signal.shape[2:]), signal)
 
@@ -88,7 +90,7 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     """Flatten each sample wholly, or leave the shape as it is."""
     shape = change(torch.empty(signal.shape, device="meta")).shape
     flat = 1, signal.shape.numel()
-    check(shape in (signal.shape, flat), "it changes the shape otherwise than flatten(x, 1) does")
+    check(shape in (signal.shape, flat), "it does not reshape as flatten(x, 1) does")
     return _with_shape(shape, signal)
 
 
@@ -99,7 +101,7 @@ def _with_shape(shape: tuple[int, ...], signal: Signal) -> Signal:
 
 
 def squeeze(signal: Signal, dim: int | None = None) -> Signal:
-    """Drop a dimension of size 1, or all but the sample's."""
+    """Drop a dimension of size 1, or all but the batch's."""
     dropped = range(1, len(signal.shape)) if dim is None else [dim % len(signal.shape)]
     shape = [size for place, size in enumerate(signal.shape) if size > 1 or place not in dropped]
     return _with_shape(tuple(shape), signal)
@@ -115,15 +117,15 @@ def check_map(signal: Signal) -> None:
     check(len(signal.shape) == 4, "it takes a map of channels")
 
 
-def apply_rule(module: nn.Module, signal: Signal) -> Signal:
-    """Hand a signal through a module that has no weights; a ValueError if its type has no rule."""
+def apply_rule(module: nn.Module, *signals: Signal) -> Signal:
+    """Apply the rule of a module without weights; a ValueError if its type has none."""
     if type(module) not in RULES:  # not isinstance: a subclass may compute something else
         raise ValueError(f"it has no rule{REASONS.get(type(module), NO_REASON)}")
-    return RULES[type(module)](module, signal)
+    return RULES[type(module)](module, *signals)
 
 
 def apply_function(function: object, *arguments: object, **options: object) -> Signal | torch.Size | int:
-    """Call what a function, or a method by its name, does to its first argument; a ValueError if it has no rule."""
+    """Apply the rule of a function, or of a method by its name; a ValueError if it has none."""
     if function not in FUNCTIONS:
         raise ValueError(f"it has no rule{REASONS.get(function, NO_REASON)}")
     return FUNCTIONS[function](*arguments, **options)
@@ -151,7 +153,7 @@ def _dropout_function(signal: Signal, p: float = 0.5, training: bool = True, inp
 
 def _mean_function(signal: Signal, dim: Sequence[int], keepdim: bool = False) -> Signal:
     check_map(signal)
-    check({size % 4 for size in dim} == {2, 3}, "it averages over other dimensions than height and width")
+    check({axis % 4 for axis in dim} == {2, 3}, "it does not average over height and width")
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
     if not keepdim:
         average.shape = average.shape[:2]

@@ -45,7 +45,7 @@ class Signal:
     """The output of an operation for one sample, and the gradient with respect to this output.
 
     Attributes:
-        shape: with the sample's dimension, (1, channels, height, width) or (1, features).
+        shape: with the batch dimension, (1, channels, height, width) or (1, features).
         second, cross: (H, W) float64, m and c. A flattened map keeps its positions.
         inputs: the signals that the operation takes.
         normal: whether the signal is normal, so that an activation may follow.
@@ -71,7 +71,8 @@ class Signal:
         self.gradient = Gradient(ones * self.shape.numel() / ones.numel(), 0 * ones, 0 * ones)
 
     def backward(self) -> None:
-        """Pass the complete gradient back to the inputs."""
+        """Pass the complete gradient back to the inputs: here, unchanged."""
+        self.pass_back(*self.gradient)
 
     def pass_back(self, squares: torch.Tensor, products: torch.Tensor, slope_products: torch.Tensor) -> None:
         """Add to the gradient of each input; the gradients of several consumers are uncorrelated."""
@@ -125,8 +126,8 @@ class WeightLayer(Signal):
 
     def bias_gradient_variance(self) -> float:
         """Return Var(dL/dbias) = sum (G + S) / channels."""
-        squares, products, _ = self.gradient
-        return ((squares + products).sum() / self.shape[1]).item()
+        total = self.gradient.squares + self.gradient.products
+        return (total.sum() / self.shape[1]).item()
 
     def weight_gradient_variance(self) -> float:
         """Return Var(dL/dweight) = sum (G s + S c_s + T sigma^2 s^2) / channels; c_s is the mean of c over the taps.
@@ -140,7 +141,7 @@ class WeightLayer(Signal):
 
 
 class Kernel(NamedTuple):
-    """What a weight layer's outputs see of its input."""
+    """The receptive field of a weight layer's outputs."""
 
     taps: Windows
     size: int  # number of taps, those outside of the map among them
@@ -210,8 +211,8 @@ class ActivatedMaximum(Signal):
 class Averaged(Signal):
     """The mean over each window of k positions.
 
-    Positions of a window get the same gradient, so that gradients of different positions no longer add up as squares.
-    With ' for the transpose of the averaging: G' / k at the input, and of all products (G + S)' the rest.
+    Positions of a window get the same gradient, so that gradients at its positions are correlated. With ' for the
+    transpose of averaging, G becomes G' / k, and S becomes (G + S)' - G' / k.
     """
 
     def __init__(self, seen: Windows, signal: Signal) -> None:
@@ -237,9 +238,6 @@ class Reshaped(Signal):
         self.second = signal.second
         self.cross = signal.cross
 
-    def backward(self) -> None:
-        self.pass_back(*self.gradient)
-
 
 class Dropped(Signal):
     """Entries that are 0 with a probability, and else divided by one minus this probability, as dropout does."""
@@ -251,16 +249,16 @@ class Dropped(Signal):
         self.cross = signal.cross
 
     def backward(self) -> None:
-        squares, products, slope_products = self.gradient
-        self.pass_back(self.gain * squares, products, slope_products)
+        squares, *products = self.gradient
+        self.pass_back(self.gain * squares, *products)
 
 
 class Sum(Signal):
     """The sum of two signals, of which one has weights of its own, so that E[ab] = 0 and moments add up."""
 
     def __init__(self, signal: Signal, other: Signal) -> None:
-        check(isinstance(signal, Signal) and isinstance(other, Signal), "one of the terms is a constant; scale the input "
-              "before the network, or let biases carry the constant")
+        check(isinstance(signal, Signal) and isinstance(other, Signal),
+              "one of the terms is a constant; scale the input before the network, or let biases carry the constant")
         check(signal.shape == other.shape and signal.second.shape == other.second.shape, "the terms' shapes differ")
         check(_has_own_weights(signal, other) or _has_own_weights(other, signal),
               "neither term is the output of a weight layer that the other does not depend on")
@@ -269,9 +267,6 @@ class Sum(Signal):
         super().__init__(signal.shape, signal, other, normal=normal, layers=layers)
         self.second = signal.second + other.second
         self.cross = signal.cross + other.cross
-
-    def backward(self) -> None:
-        self.pass_back(*self.gradient)
 
 
 def _has_own_weights(signal: Signal, other: Signal) -> bool:
@@ -290,7 +285,7 @@ def ancestors(signal: Signal) -> set[Signal]:
 
 
 def check_positive(value: float, quantity: str) -> float:
-    """Return a value; raise a ValueError unless it is positive and finite. If it is 0, it is an underflow."""
+    """Return a value; raise a ValueError unless it is positive and finite. A value of 0 is an underflow."""
     check(not math.isnan(value), f"{quantity} is not a number")
     check(value > 0, f"{quantity} is too small for a float")
     check(value < math.inf, f"{quantity} is infinite or too large for a float")

@@ -1,4 +1,4 @@
-"""Which positions of a map the windows of a convolution or pool see, as matrices of zeros and ones."""
+"""The positions in each window of a convolution or pool, as matrices of zeros and ones."""
 from __future__ import annotations
 
 from functools import cached_property, partial
@@ -152,7 +152,7 @@ def both(size: int | tuple[int, ...]) -> tuple[int, int]:
 
 
 def _windows(operation: Callable[..., torch.Tensor], shape: torch.Size, *sizes: int | str | tuple[int, ...]) -> Windows:
-    """Find what windows see: send lines that hold a single one through torch's own operation.
+    """Find the positions in each window: apply torch's own operation to unit vectors.
 
     Each of `sizes` is vertical and horizontal. Rows take the vertical ones, columns the horizontal ones.
     """
