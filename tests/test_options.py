@@ -22,7 +22,7 @@ def test_defaults(parse):
 def test_every_option_says_what_it_does(parse, capsys):
     with pytest.raises(SystemExit, match="^0$"):
         parse("--help")
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for name, value in vars(parse()).items():
         option = "--" + name.replace("_", "-")
         assert option in text

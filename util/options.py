@@ -69,7 +69,7 @@ def parse_options() -> argparse.Namespace:
     add("--seed", type=SEED, default=0, metavar="N",
         help="of the initialization and of the order of the images (default: %(default)s)")
     add("-o", "--output", type=os.path.expanduser, default="loss.png", metavar="FILE",
-        help="the figure, in the format of its ending (default: %(default)s)")
+        help="the figure, in the format of its extension (default: %(default)s)")
     add("--save", type=folder, metavar="FOLDER",
         help="also save all losses and results there, a file for each training")
 
