@@ -70,18 +70,57 @@ class Coin(Layers):
         return self.last(functional.relu(x))
 
 
-class MaxNorm(Layers):
+class Chain(Layers):
+    """Changes its parameters before it uses them."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
     def forward(self, x):
-        nn.init.constant_(self.one.bias, 0.1)
+        self.change(self.one)
         return self.last(functional.relu(self.other(functional.relu(self.one(x)))))
+
+
+def clamp(layer):
+    for parameter in layer.parameters():
+        parameter.data.clamp_(-0.05, 0.05)
+
+
+class FaintBranch(Layers):
+    """A branch without gradients, which are small beside those of the other one."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch = nn.Sequential(*(module for _ in range(6) for module in (nn.Linear(6, 6), nn.Sigmoid())))
+
+    def forward(self, x):
+        with torch.no_grad():
+            branch = self.branch(x)
+        return self.last(functional.relu(self.one(x) + self.other(branch)))
+
+
+class Deep(nn.Module):
+    """Gradients vanish: their squares are too small for a float."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(module for _ in range(48) for module in (nn.Linear(6, 6), nn.Sigmoid())))
+
+    def forward(self, x):
+        return Scaling.apply(self.layers(x))
 
 
 @pytest.mark.parametrize("net", [
     OwnFunction(), NoGrad(), AddedInPlace(), ReluInPlace(), Coin(random.random), Coin(lambda: np.random.rand()),
-    Coin(lambda: torch.rand(()).item()), MaxNorm()], ids=lambda net: type(net).__name__)
+    Coin(lambda: torch.rand(()).item()), Chain(clamp), Chain(lambda layer: nn.init.constant_(layer.bias, 0.1)),
+    FaintBranch(), Deep()], ids=lambda net: type(net).__name__)
 def test_forward_that_does_more_than_its_graph_is_refused(net):
-    with pytest.raises(ValueError, match="does something that torch.fx does not see.*in-place"):
+    """And leaves the parameters as they were."""
+    parameters = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match="does something that torch.fx does not see.*in-place|init.constant_.*no rule"):
         predict(net, (6,))
+    torch.testing.assert_close(net.state_dict(), parameters, rtol=0, atol=0)
 
 
 def test_coin_that_is_not_tossed_in_evaluation_mode_is_accepted():

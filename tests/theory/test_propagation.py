@@ -138,8 +138,9 @@ class OwnReLU(nn.ReLU):
     pass
 
 
-LINEAR, TIED, TIED_BIAS, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(5))
+LINEAR, TIED, TRANSPOSED, TIED_BIAS, CHANGED, EMPTY = (nn.Linear(6, 6) for _ in range(6))
 TIED.weight = LINEAR.weight
+TRANSPOSED.weight.data = LINEAR.weight.data.t()
 TIED_BIAS.bias = LINEAR.bias
 CHANGED.forward = torch.relu
 EMPTY.weight, EMPTY.bias, EMPTY.out_features = nn.Parameter(torch.zeros(0, 6)), nn.Parameter(torch.zeros(0)), 0
@@ -183,15 +184,18 @@ def check_refusal(net, input_shape, reason, prediction=predict):
     (nn.LSTM(6, 6), "'1' (LSTM).*recurrent"),
     (nn.Dropout(1.0), "'1' (Dropout).*drops all"),
     (OwnReLU(), "'1' (OwnReLU).*no rule"),
-    (CHANGED, "'1' (Linear).*hooks or a forward of its own"),
-    (hooked(nn.Linear(6, 6)), "'1' (Linear).*hooks or a forward of its own"),
+    (CHANGED, "'1' (Linear).*hooks.* or methods of its own"),
+    (hooked(nn.Linear(6, 6)), "'1' (Linear).*hooks.* or methods of its own"),
     (nn.LazyLinear(6), "'1' (LazyLinear).*before it has seen an input"),
     (TIED, "'1' (Linear).*shares parameters"),
+    (TRANSPOSED, "'1' (Linear).*shares parameters"),
+    (nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)), "'1' (ParametrizedLinear).*parametrization"),
+    (nn.DataParallel(nn.Linear(6, 6)), "'1' (DataParallel).*predict the module that it wraps"),
     (TIED_BIAS, "'1' (Linear).*shares parameters"),
     (nn.Linear(7, 6), "'1' (Linear).*of shape (6,).*takes 7 features"),
     (nn.MaxPool2d(2), "'1' (MaxPool2d).*takes a map"),
     (EMPTY, "'1' (Linear).*output is empty"),
-    (torch.compile(nn.Linear(6, 6)), "predict before torch.compile|hooks or a forward"),
+    (torch.compile(nn.Linear(6, 6)), "predict before torch.compile|hooks"),
 ])
 def test_module_behind_a_linear_layer_is_refused_by_name(module, reason):
     check_refusal(nn.Sequential(LINEAR, module), (6,), reason)
@@ -222,6 +226,9 @@ def test_module_behind_a_convolution_is_refused_by_name(module, reason):
     (lambda x: 0.1 * x, "0.1 [*] x.*constant factor"),
     (lambda x: x / 255.0 - 0.5, "x / 255.0.*scale the input before the network"),
     (lambda x: x + 1, "x [+] 1.*scale the input"),
+    (lambda x: sum([x, x]), "write a [+] b"),
+    (lambda x: x - x.relu(), "add instead of subtracting"),
+    (lambda x: x.to(torch.int8).float(), "to(torch.int8).*it rounds"),
     (lambda x: x.T, "has no attribute 'T'"),
     (lambda x: x.exp(), "x.exp().*no rule"),
     (lambda x: x + functional.relu(x), "x [+] functional.relu(x).*neither term"),

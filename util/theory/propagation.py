@@ -23,7 +23,6 @@ other rules hold.
 """
 from __future__ import annotations
 
-import copy
 import math
 import os
 import re
@@ -33,9 +32,10 @@ from typing import Any, Callable
 import torch
 from torch import fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrize import is_parametrized
 
 from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
-from util.theory.oracle import check_trace, isolated
+from util.theory.oracle import check_trace, copied, isolated
 from util.theory.rules import RULES, apply_function, apply_rule
 from util.theory.signals import Input, Signal, WeightLayer, ancestors, check, check_positive
 from util.theory.statistics import WEIGHT_LAYERS, LayerStatistics
@@ -81,7 +81,7 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
     walk = _walk(current, net, input_shape, input_moments)
     for name, layer in walk.layers.items():
         _check_symmetric(name, layer)
-    check_trace(walk.module, walk.graph, walk.input_shape)
+    check_trace(net, walk.graph, walk.input_shape)
     return walk.statistics()
 
 
@@ -89,7 +89,7 @@ def predict_for(initialization: Initialization, net: nn.Module, input_shape: tup
                 input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the same records for random networks of an initialization, see `util.theory.initializations`."""
     walk = _walk(initialization, net, input_shape, input_moments)
-    check_trace(walk.module, walk.graph, walk.input_shape)
+    check_trace(net, walk.graph, walk.input_shape)
     return walk.statistics()
 
 
@@ -102,31 +102,21 @@ def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple
 @isolated()
 def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
           input_moments: tuple[float, float]) -> Walk:
-    """Walk forward and back through a copy of the network, since its own forward may change its attributes."""
+    """Walk forward and back through the graph of a network."""
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_unchanged(net)
-    copied = _copy(net)
-    walk = Walk(copied, initialization, input_shape)
+    graph = _trace(copied(net, torch.empty_like))
+    walk = Walk(nn.Sequential(net), graph, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
     _check_output(output)
     reached = ancestors(output)
-    _check_all_reached(copied, walk, reached)
+    _check_all_reached(net, walk, reached)
     output.start_backward()
     for signal in walk.signals():
         if signal in reached:
             signal.backward()
     return walk
-
-
-def _copy(net: nn.Module) -> nn.Module:
-    """Copy all of a network but its parameters."""
-    parameters = {id(parameter): parameter for parameter in net.parameters()}
-    try:
-        return copy.deepcopy(net, parameters)
-    except Exception as error:  # of any kind: whatever an attribute raises
-        raise ValueError(f"cannot predict this network, since it cannot be copied: {error}; predict before its first "
-                         "forward if it keeps activations") from error
 
 
 def _check_symmetric(name: str, layer: WeightLayer) -> None:
@@ -178,17 +168,17 @@ class Walk(fx.Interpreter):
 
     Attributes:
         layers: the weight layers by their names in the network, in the order of computation.
-        parameters: those of all these layers.
+        places: where the parameters of all these layers lie in memory.
     """
 
-    def __init__(self, net: nn.Module, initialization: Initialization, input_shape: tuple[int, ...]) -> None:
-        root = nn.Sequential(net)  # so that a network which is a single layer is found as one
-        super().__init__(root, garbage_collect_values=False, graph=_trace(root))
+    def __init__(self, root: nn.Sequential, graph: fx.Graph, initialization: Initialization,
+                 input_shape: tuple[int, ...]) -> None:
+        super().__init__(root, garbage_collect_values=False, graph=graph)
         self.extra_traceback = False  # an error says already where it comes from
         self.initialization = initialization
         self.input_shape = input_shape
         self.layers: dict[str, WeightLayer] = {}
-        self.parameters: set[nn.Parameter] = set()
+        self.places: set[int] = set()
 
     def signals(self) -> list[Signal]:
         """Return all signals, the last one first."""
@@ -222,16 +212,18 @@ class Walk(fx.Interpreter):
         signals = *args, *kwargs.values()
         if type(module) not in WEIGHT_LAYERS:
             return apply_rule(module, *signals)
-        own = set(module.parameters())
-        check(own.isdisjoint(self.parameters), "it shares parameters with an earlier layer, so their gradients add up")
+        places = set(map(_place, module.parameters()))
+        check(places.isdisjoint(self.places), "it shares parameters with an earlier layer, so their gradients add up")
         layer = WeightLayer(module, *signals, self.initialization)
         self.layers[_name(target)] = layer
-        self.parameters |= own
+        self.places |= places
         return layer
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply the rule of a function; Python computes with sizes itself."""
-        if any(isinstance(part, (Signal, list, tuple)) and not isinstance(part, torch.Size) for part in args):
+        """Apply the rule of a function of signals or parameters; Python computes with sizes itself."""
+        kinds = Signal, torch.Tensor, list, tuple
+        parts = *args, *kwargs.values()
+        if any(isinstance(part, kinds) and not isinstance(part, torch.Size) for part in parts):
             return apply_function(target, *args, **kwargs)
         return super().call_function(target, args, kwargs)
 
@@ -243,7 +235,8 @@ class Walk(fx.Interpreter):
 HINTS = {  # what helps, by a part of torch.fx's message
     "cannot be iterated": "write torch.flatten(x, 1) instead of a loop over sizes; layers that return tuples, as "
     "recurrent ones and attention, have no rule",
-    "not installed as a submodule": "create modules in __init__, or call functions such as torch.relu(x)",
+    "not installed as a submodule": "create modules in __init__, outside of lambdas, or call functions such as "
+    "torch.relu(x)",
     "missing": "a network has one input; of several branches, predict the common trunk",
     "control flow": "no `if` or `assert` may depend on a tensor",
 }
@@ -256,6 +249,10 @@ def _trace(root: nn.Module) -> fx.Graph:
         hints = [hint for part, hint in HINTS.items() if part in str(error)]
         raise ValueError("; ".join(["cannot predict this network, since torch.fx cannot follow its forward: "
                                     f"{error}", *hints])) from error
+
+
+def _place(parameter: nn.Parameter) -> int:
+    return parameter.data_ptr() or id(parameter)  # on the meta device, there is no memory
 
 
 def _name(target: str) -> str:
@@ -271,15 +268,15 @@ def _line(node: fx.Node) -> str:
 
 
 def _check_unchanged(net: nn.Module) -> None:
-    """Refuse hooks (weight norm, pruning) and a `forward` of an instance's own, which may change what is computed."""
+    """Refuse hooks (weight norm, pruning), parametrizations and methods of an instance's own, such as a `forward`."""
     check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
     for name, module in net.named_modules():
         place = f"cannot predict layer '{name}' ({type(module).__name__})"
         check(not isinstance(module, LazyModuleMixin), f"{place}: its shape is not known before it has seen an input")
-        own = vars(module)
-        hooks = [own[kind] for kind in HOOKS]
-        check("forward" not in own and not any(hooks),
-              f"{place}: it has hooks or a forward of its own, which may change what it computes")
+        hooks = [getattr(module, kind) for kind in HOOKS]
+        own_methods = [name for name in vars(module) if callable(getattr(type(module), name, None))]
+        check(not (any(hooks) or own_methods or is_parametrized(module)),
+              f"{place}: it has hooks, a parametrization or methods of its own, which may change what it computes")
 
 
 def _check_output(output: Any) -> None:
@@ -291,7 +288,7 @@ def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None
     for name, layer in walk.layers.items():
         check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for name, parameter in net.named_parameters():
-        used = parameter in walk.parameters
+        used = _place(parameter) in walk.places
         check(used, f"cannot predict parameter '{name}': it belongs to no Conv2d or Linear in use")
 
 

@@ -109,6 +109,8 @@ def squeeze(signal: Signal, dim: int | None = None) -> Signal:
 
 def unchanged(signal: Signal, *arguments: object, **options: object) -> Signal:
     """Leave the values as they are, whatever their memory format, device or precision."""
+    kinds = [argument for argument in (*arguments, *options.values()) if isinstance(argument, torch.dtype)]
+    check(all(kind.is_floating_point for kind in kinds), "it rounds")
     return reshape(nn.Identity(), signal)
 
 
@@ -151,9 +153,9 @@ def _dropout_function(signal: Signal, p: float = 0.5, training: bool = True, inp
     return dropout(nn.Dropout(p).train(training), signal)
 
 
-def _mean_function(signal: Signal, dim: Sequence[int], keepdim: bool = False) -> Signal:
+def _mean_function(signal: Signal, dim: int | Sequence[int], keepdim: bool = False) -> Signal:
     check_map(signal)
-    check({axis % 4 for axis in dim} == {2, 3}, "it does not average over height and width")
+    check({axis % 4 for axis in windows.both(dim)} == {2, 3}, "it does not average over height and width")
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
     if not keepdim:
         average.shape = average.shape[:2]
@@ -208,8 +210,8 @@ FUNCTIONS = {  # (signal, further arguments) -> signal, by the function, or the 
     **dict.fromkeys((torch.reshape, "reshape"), _as_method("reshape")),
     "view": _as_method("view"),
     **dict.fromkeys((torch.squeeze, "squeeze"), squeeze),
-    **dict.fromkeys(("contiguous", "float", "to"), unchanged),
-    **dict.fromkeys((operator.add, torch.add, "add"), Sum),
+    **dict.fromkeys(("contiguous", "double", "float", "to"), unchanged),
+    **dict.fromkeys((operator.add, torch.add, "add", "add_"), Sum),
     getattr: getattr,  # of the shape
     "size": Signal.size,
 }
@@ -225,7 +227,9 @@ REASONS = {  # why some have no rule
     **dict.fromkeys((nn.MultiheadAttention, nn.TransformerEncoderLayer), ": attention multiplies signals"),
     **dict.fromkeys((operator.matmul, torch.matmul), ": products of signals are not normal"),
     **dict.fromkeys((operator.mul, torch.mul), ": products are not normal; let the weights carry a constant factor"),
-    **dict.fromkeys((operator.truediv, operator.sub, torch.div, torch.sub), ": scale the input before the network"),
+    **dict.fromkeys((operator.truediv, torch.div), ": scale the input before the network"),
+    **dict.fromkeys((operator.sub, torch.sub), ": scale the input before the network; add instead of subtracting"),
+    nn.DataParallel: ": predict the module that it wraps",
     torch.cat: ": concatenated signals have different moments",
     nn.PReLU: ": its slopes are parameters of their own",
 }
