@@ -23,8 +23,8 @@ TRAINING_IMAGES = 50_000  # of CIFAR-10, and of its stand-in
 TEST_IMAGES = 10_000
 CHUNK = 1_000  # synthetic images that are made at a time
 TIMEOUT = 5.0  # seconds that the CIFAR-10 server may stay silent before it counts as unreachable
-# what urllib raises if there is no answer, and torchvision (RuntimeError) if a file is missing or damaged
-NOT_TO_BE_HAD = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
+# raised by urllib if there is no answer, and by torchvision (RuntimeError) if a file is missing or damaged
+DOWNLOAD_ERRORS = (URLError, HTTPException, ConnectionError, socket.timeout, SSLError, RuntimeError)
 
 
 class Images(NamedTuple):
@@ -46,7 +46,7 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
     """Read the images, and download CIFAR-10 before if it is wanted and missing.
 
     Args:
-        dataset: "cifar10", "synthetic", or "auto" for CIFAR-10 if it can be had and else, with a warning, synthetic.
+        dataset: "cifar10", "synthetic", or "auto" for CIFAR-10 if it can be loaded and else, with a warning, synthetic.
         folder: the place of CIFAR-10, as its archive or extracted.
         count: how many training images, from the first one on. The test images are always all.
 
@@ -57,9 +57,9 @@ def load(dataset: str, folder: str, count: int) -> DataSet:
         return _synthetic(count)
     state = "damaged" if _holds_cifar10(folder) else "missing"
     try:
-        with _errors_for_bad_servers():
+        with _server_errors():
             return DataSet("cifar10", _cifar10(folder, True, count), _cifar10(folder, False, TEST_IMAGES))
-    except NOT_TO_BE_HAD as error:
+    except DOWNLOAD_ERRORS as error:
         problem = (f"CIFAR-10 in '{folder}' is {state} and cannot be loaded ({error}); "
                    f"put {CIFAR10.filename} from https://www.cs.toronto.edu/~kriz/cifar.html there, or try again")
     except OSError as error:
@@ -81,8 +81,8 @@ def _holds_cifar10(folder: str) -> bool:
 
 
 @contextlib.contextmanager
-def _errors_for_bad_servers() -> Iterator[None]:
-    """Let a server that falls silent or hangs up cause an error.
+def _server_errors() -> Iterator[None]:
+    """Raise an error if a server falls silent or hangs up.
 
     Else torchvision would wait for ever, and SIGPIPE end the program, if `plain_endings` lets it. Python itself ignores
     SIGPIPE; then there is nothing to change, which only the main thread could do.
@@ -101,7 +101,7 @@ def _errors_for_bad_servers() -> Iterator[None]:
 
 
 def _cifar10(folder: str, train: bool, count: int) -> Images:
-    """Let torchvision verify and read the images; with the training images, it brings what is missing or damaged."""
+    """Let torchvision verify and read the images; for the training images, it downloads what is missing or damaged."""
     raw = CIFAR10(folder, train, download=train)
     pixels = raw.data[:count].transpose(0, 3, 1, 2).copy()
     return Images(torch.from_numpy(pixels), torch.tensor(raw.targets[:count]))

@@ -125,7 +125,7 @@ def test_half_a_row_is_taken_back_where_there_is_no_room(path):
     """The limit is 10 bytes more than the file has."""
     study(path, "default", *BRIEF)
     before = path.read_bytes()
-    with largest_file(len(before) + 10), pytest.raises(Failure, match="no room for a whole row"):
+    with largest_file(len(before) + 10), pytest.raises(Failure, match="no space is left for a whole row"):
         study(path, "he")
     assert path.read_bytes() == before
 

@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
-    """Take what was not given from the file's first row, and refuse what is given otherwise."""
+    """Take settings that were not given from the file's first row, and refuse other ones."""
     settings = held[0].trial._asdict() if held else {**DEFAULTS, "dataset": "auto"}
     for name in SETTINGS:
         if getattr(options, name) in (None, "auto"):
@@ -74,7 +74,7 @@ def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
 
 
 def check_reference(options: Namespace, held: list[TrialResult]) -> None:
-    """Find out before the work whether a reference that is named is among what is or will be trained."""
+    """Refuse a reference that neither was trained nor will be."""
     if not options.reference:
         return
     method, rate = options.reference
@@ -85,7 +85,7 @@ def check_reference(options: Namespace, held: list[TrialResult]) -> None:
 
 
 def train_missing(options: Namespace, held: list[TrialResult]) -> None:
-    """Train side by side what the file lacks, append each trial when it is finished, and say what came out."""
+    """Train what the file lacks, several at a time; append each result, and print it."""
     known = {result.trial for result in held}
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
     if options.dataset != "auto" and known >= set(wanted(options, options.dataset)):

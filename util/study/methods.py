@@ -22,7 +22,7 @@ from util.training import MINIBATCH
 MEASURED_IMAGES = 500  # on which gradients are measured
 
 
-# How parameters are initialized, in place. Each function returns what the theory says of networks that are drawn so.
+# Each of these initializes a network in place, and returns the statistics of random networks of that kind.
 
 def initialize_by_rule(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
     """Draw normal weights and biases of the rule's variances."""
@@ -32,7 +32,7 @@ def initialize_by_rule(net: nn.Module, rule: Initialization, images: Images) -> 
 
 
 def initialize_for_images(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
-    """Do the same by a theory that is told the images' moments instead of standard normal ones."""
+    """Do the same for inputs with the moments of the images."""
     statistics = predict_for(rule, net, input_moments=input_moments(scale(images.pixels)))
     initialize(net, statistics)
     return statistics
@@ -86,7 +86,7 @@ INITIALIZATIONS = {  # in colours that the colour-blind can tell apart (Okabe an
 }
 
 
-# What is done to the gradients of a network that was initialized with these statistics, in training with an optimizer.
+# Each of these prepares what happens to the gradients of a network with these statistics during training.
 
 def plain(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer, images: Images,
           seed: int) -> None:

@@ -107,12 +107,12 @@ class Network(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What tells the members of the family apart."""
+        """By what the members of the family differ."""
         return "network" if self.family == NAMED else "depth"
 
     @property
     def suffix(self) -> str:
-        """What the names of configurations tell of the family."""
+        """The family's part of the names of configurations."""
         return "" if self.family in ("relu", NAMED) else f"-{self.family}"
 
     def __str__(self) -> str:

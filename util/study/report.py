@@ -18,7 +18,7 @@ SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (
 
 
 def page(name: str, results: Results, tables: Iterable[str]) -> str:
-    """Return a page: its head, and those of its tables that have rows.
+    """Return a page: its head, and the tables that have rows.
 
     Args:
         name: of the file.
@@ -178,7 +178,7 @@ def outcome_table(results: Results) -> str:
 
 
 def rate_table(results: Results) -> str:
-    """Tabulate best rates, and between which the loss is within 0.1 of the best; where none trains, none is good."""
+    """Tabulate the best rates, and the range of rates whose loss is within 0.1 of the best."""
     rows = []
     for sweep, best in results.best.items():
         configurations = results.rates(sweep)

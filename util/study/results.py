@@ -240,9 +240,9 @@ def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
 
 
 def check_appendable(trial: Trial, path: Path) -> None:
-    """Raise a `Failure` or OSError unless a row of this trial can be appended; if there is no file, make an empty one.
+    """Raise a `Failure` or OSError unless a row of this trial can be appended; a missing file is made.
 
-    The trial must have the settings of the file, and a network that its columns can tell.
+    The trial must have the settings of the file, and a network that its columns can name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab"):
@@ -265,7 +265,7 @@ def append(result: TrialResult, path: Path) -> None:
     """Append a row, and the header if there is none; several studies may do so at once.
 
     Raises:
-        Failure: if the file is of other settings, or there is no room for the whole row; then it is left as it was.
+        Failure: if the file is of other settings, or no space is left for the whole row; then the file stays as it was.
     """
     with open(path, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
@@ -275,4 +275,4 @@ def append(result: TrialResult, path: Path) -> None:
         before = file.seek(0, os.SEEK_END)
         if file.write(row) < len(row):
             file.truncate(before)
-            raise Failure(f"there is no room for a whole row in '{path}'")
+            raise Failure(f"no space is left for a whole row in '{path}'")

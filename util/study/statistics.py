@@ -52,7 +52,7 @@ class Results:
         return float(np.mean(losses))
 
     def _best_rate(self, sweep: Sweep) -> Configuration:
-        """Return the one of the least `tuning_loss`, of those that were trained with all tuning seeds if there are."""
+        """Return the rate of the least `tuning_loss`, among those trained with all tuning seeds, if any."""
         rates = self.rates(sweep)
         tuning = self.tuning_seeds(sweep)
         tuned = [configuration for configuration in rates if tuning <= set(self.by_seed[configuration])]
@@ -67,22 +67,22 @@ class Results:
         return [configuration for configuration in self.best.values() if configuration.conditions == conditions]
 
     def seeds(self, configuration: Configuration) -> list[int]:
-        """Return the seeds to report on: those that the best learning rate was not chosen by, if there are any."""
+        """Return the reported seeds: those by which the best learning rate was not chosen, if any."""
         seeds = set(self.by_seed[configuration])
         if self.is_best(configuration):
             seeds = seeds - self.tuning_seeds(configuration.sweep) or seeds
         return sorted(seeds)
 
     def reported(self, configuration: Configuration) -> list[TrialResult]:
-        """Return the results to report on."""
+        """Return the reported results."""
         return [self.by_seed[configuration][seed] for seed in self.seeds(configuration)]
 
     def diverged(self, configuration: Configuration) -> int:
-        """Return how many of the results to report on diverged."""
+        """Return how many of the reported results diverged."""
         return sum(result.diverged for result in self.reported(configuration))
 
     def outcomes(self, configuration: Configuration) -> np.ndarray:
-        """Return (seeds, outcomes) of the results to report on."""
+        """Return (seeds, outcomes) of the reported results."""
         return np.array([outcomes(result) for result in self.reported(configuration)])
 
     def conditions(self) -> list[Conditions]:
@@ -95,7 +95,7 @@ class Results:
         return sorted({network.member for network in networks if network.kind == kind})
 
     def references(self, method: str, rate: float | None) -> list[Configuration]:
-        """Return a method under all conditions, at a rate or at the best one, unless a training diverged."""
+        """Return a method under all conditions, at a rate or at its best one, unless a training diverged."""
         found = []
         for conditions in self.conditions():
             best = self.best.get((method, conditions))
@@ -115,9 +115,9 @@ class Results:
 
     def paired(self, configuration: Configuration,
                reference: Configuration) -> list[tuple[TrialResult, TrialResult]]:
-        """Return the results of the same seed, and so of the same minibatches, that are to report on.
+        """Return the reported results in pairs of the same seed, and so of the same minibatches.
 
-        There are none if a training to report on diverged, or if there are no two pairs, as a test needs.
+        There are none if a reported training diverged, or if there is only one pair, since a test needs two.
         """
         if self.diverged(configuration) or self.diverged(reference):
             return []
