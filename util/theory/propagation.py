@@ -203,8 +203,9 @@ class Walk(fx.Interpreter):
             place = f"layer '{_name(node.target)}' ({kind})"
         inputs = [self.env[argument] for argument in node.all_input_nodes]
         shapes = [str(tuple(signal.shape[1:])) for signal in inputs if isinstance(signal, Signal)]
+        of_shape = f" for an input of shape {' and '.join(shapes)}" if shapes else ""
         default = ", the default" if self.input_shape == (3, 32, 32) else ""
-        return f"{place} for an input of shape {' and '.join(shapes)} (input_shape={self.input_shape}{default})"
+        return f"{place}{of_shape} (input_shape={self.input_shape}{default})"
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
         """Apply the rule of a module, or keep the layer if it has weights."""
