@@ -8,13 +8,11 @@ from util.network import Net
 
 def written_out(activation, hidden):
     """The tutorial's network, with `hidden` more layers of 84 neurons."""
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 5), activation, nn.MaxPool2d(2, 2),
-        nn.Conv2d(6, 16, 5), activation, nn.MaxPool2d(2, 2), nn.Flatten(),
-        nn.Linear(16 * 5 * 5, 120), activation,
-        nn.Linear(120, 84), activation,
-        *(module for _ in range(hidden) for module in (nn.Linear(84, 84), activation)),
-        nn.Linear(84, 10))
+    convolutions = [nn.Conv2d(3, 6, 5), activation, nn.MaxPool2d(2, 2), nn.Conv2d(6, 16, 5), activation]
+    layers = [nn.Linear(16 * 5 * 5, 120), activation, nn.Linear(120, 84), activation]
+    for _ in range(hidden):
+        layers += [nn.Linear(84, 84), activation]
+    return nn.Sequential(*convolutions, nn.MaxPool2d(2, 2), nn.Flatten(), *layers, nn.Linear(84, 10))
 
 
 @pytest.mark.parametrize("depth, name, activation", [(5, "relu", nn.ReLU()), (8, "relu", nn.ReLU()),
