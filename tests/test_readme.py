@@ -90,8 +90,8 @@ def test_networks_that_do_not_learn_have_the_losses_of_the_study():
     assert len(shown) == len(names)
     for name, _, *cells in shown:
         for method, cell in zip(methods, cells):
-            loss, accuracy = found.get((method.strip("*"), names[name]), "--")
-            assert cell in ("-", f"{loss.split(' ')[0]} ({accuracy.split(' ')[0]} %)")
+            loss, accuracy = found[method.strip("*"), names[name]]
+            assert cell == f"{loss.split(' ')[0]} ({accuracy.split(' ')[0]} %)"
 
 
 def test_networks_have_the_factors_that_are_shown():
