@@ -64,7 +64,8 @@ def main() -> None:
         curves = {str(training): results[training].losses for training in finished}
         save_figure(plot_losses(curves, title, width, steps_per_epoch), options.output)
         if not options.quiet:
-            print_summary(title, [column(training, results[training], width, steps_per_epoch) for training in finished])
+            columns = [column(training, results[training], width, steps_per_epoch) for training in finished]
+            print_summary(title, columns)
             print(f"wrote {options.output}", flush=True)
 
     diverged = [f"the {training.method} training diverged at step {len(results[training].losses)}"

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.study.helpers import figures_of, holding, study, trainings
+from tests.study.helpers import holding, study, trainings
 
 RISING = np.arange(200) / 100  # over the last tenth 1.895, around epoch 0.1 0.095
 LATE = np.repeat([0.0, 1.0], 100)

@@ -109,7 +109,7 @@ def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int
     graph = _trace(copied(net, torch.empty_like))
     walk = Walk(nn.Sequential(net), graph, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
-    _check_output(output)
+    check(isinstance(output, Signal), "cannot predict this network: its forward returns something else than one tensor")
     reached = ancestors(output)
     _check_all_reached(net, walk, reached)
     output.start_backward()
@@ -278,10 +278,6 @@ def _check_unchanged(net: nn.Module) -> None:
         own_methods = [name for name in vars(module) if callable(getattr(type(module), name, None))]
         check(not (any(hooks) or own_methods or is_parametrized(module)),
               f"{place}: it has hooks, a parametrization or methods of its own, which may change what it computes")
-
-
-def _check_output(output: Any) -> None:
-    check(isinstance(output, Signal), "cannot predict this network: its forward returns something else than one tensor")
 
 
 def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None:
