@@ -58,3 +58,17 @@ NARROW = {  # of few inputs of a neuron, where errors of order 1 / fan-in show
         nn.Conv2d(3, 64, 3, padding=1), PreActivation(64, 64), PreActivation(64, 64), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)), (3, 8, 8)),
 }
+POOLED = {  # of few inputs of a neuron before a max pool, which prefers positions where the input is large
+    "3x3, 3 to 32 channels, pool of 12x12": (
+        nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(12)), (3, 14, 14)),
+    "3x3, 1 to 32 channels, pool of 3x3": (
+        nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(3)), (1, 14, 14)),
+    "1x1, 3 to 32 channels, pool of 12x12": (
+        nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.MaxPool2d(12)), (3, 12, 12)),
+    "3x3, depthwise, 32 channels, pool of 12x12": (
+        nn.Sequential(nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.MaxPool2d(12)), (32, 14, 14)),
+    "3x3, depthwise, 32 channels, pool of 2x2": (
+        nn.Sequential(nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.MaxPool2d(2)), (32, 14, 14)),
+    "1x1, 1 to 64 to 64 channels, pool of 2x2": (
+        nn.Sequential(nn.Conv2d(1, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU(), nn.MaxPool2d(2)), (1, 8, 8)),
+}
