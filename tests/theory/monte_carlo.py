@@ -116,9 +116,11 @@ def ratio_table(columns):
         statistics = predict(net, input_moments=moments)
         signals, gradients = sample(net, statistics, draw_inputs, NETWORKS)
         for name, squares in signals.items():
-            rows[f"variance of z, {name}"].append(CELL.format(np.mean(squares), sem(squares)))
+            cell = CELL.format(np.mean(squares), sem(squares))
+            rows[f"variance of z, {name}"].append(cell)
         for name, squares in gradients.items():
-            rows[f"gradient of {name}"].append(CELL.format(*root_mean_square(squares)))
+            cell = CELL.format(*root_mean_square(squares))
+            rows[f"gradient of {name}"].append(cell)
     yield head("measured / predicted", *columns)
     for name, cells in rows.items():
         yield row(name, *cells)
@@ -165,9 +167,11 @@ def bound_table():
     for name, (net, _) in POOLED.items():
         convolutions = [layer for layer in net if isinstance(layer, nn.Conv2d)]
         variance = size_variance(convolutions)
-        normals = torch.tensor([[1.0], [0.04], [net[-1].kernel_size**2]])  # variance, correlation and number
+        positions = net[-1].kernel_size**2
+        normals = torch.tensor([[1.0], [0.04], [positions]])  # variance, correlation and number
         second, _, slope, *_ = activation_moments(nn.ReLU(), (0.0,), *normals)
-        bound = (second / slope - 1).item() * variance / 4
+        excess = (second / slope - 1).item()
+        bound = excess * variance / 4
         yield row(name, f"{variance:.3f}", f"{bound:.3f}")
 
 
@@ -178,8 +182,10 @@ def single_networks():
     yield f"RMS of a tensor's gradient in one of 120 networks of the demo / predicted: median {middle:.2f}"
     yield f"95 % are from {low:.2f} to {high:.2f}"
     layers = [module for _ in range(100) for module in (nn.Linear(64, 64, bias=False), nn.ReLU())]
-    first, *_ = single_network_ratios(nn.Sequential(*layers), (64,), networks=500, passes=32)
-    yield f"the first tensor's in one of 500 networks of 100 layers of 64 neurons: median {np.median(first):.2f}"
+    deep = nn.Sequential(*layers)
+    first, *_ = single_network_ratios(deep, (64,), networks=500, passes=32)
+    middle = np.median(first)
+    yield f"the first tensor's in one of 500 networks of 100 layers of 64 neurons: median {middle:.2f}"
 
 
 def single_network_ratios(net, input_shape, networks, passes):
@@ -219,10 +225,12 @@ def main():
     if options.data_dir is not None:
         pixels = load("cifar10", options.data_dir, 50_000).training.pixels
         for moments in WHITE_NOISE, input_moments(scale(pixels)):
-            columns["images, assumed moments {:.3f}, {:.3f}".format(*moments)] = (images(pixels, INPUTS), moments)
+            name = "images, assumed moments {:.3f}, {:.3f}".format(*moments)
+            columns[name] = (images(pixels, INPUTS), moments)
         of_images = [loss_gradients(pixels)]
     of_kinds = map(network_table, (KINDS, NARROW, POOLED))
-    for table in (ratio_table(columns), *of_kinds, full_size_table(), bound_table(), single_networks(), *of_images):
+    tables = [ratio_table(columns), *of_kinds, full_size_table(), bound_table(), single_networks(), *of_images]
+    for table in tables:
         print("\n".join(table) + "\n", flush=True)
 
 

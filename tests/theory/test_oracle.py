@@ -17,7 +17,9 @@ from util.theory import predict
 class Layers(nn.Module):
     def __init__(self):
         super().__init__()
-        self.one, self.other, self.last = (nn.Linear(6, 6) for _ in range(3))
+        self.one = nn.Linear(6, 6)
+        self.other = nn.Linear(6, 6)
+        self.last = nn.Linear(6, 6)
 
 
 class NoGrad(Layers):

@@ -37,7 +37,8 @@ def test_relu_has_the_moments_of_the_arc_cosine_kernels(rho, variance):
 def test_maximum_has_the_moments_of_normal_order_statistics(count, mean, second, rho):
     """Jones, 1948; the common part of the normals adds its own."""
     width = math.sqrt(1 - rho)
-    expected = (rho + width**2 * second, rho + (width * mean)**2, 1, 1, width * mean)
+    own_mean = width * mean
+    expected = (rho + width**2 * second, rho + own_mean**2, 1, 1, own_mean)
     assert moments(nn.Identity(), rho, count=count) == pytest.approx(expected, abs=1e-9)
 
 

@@ -27,15 +27,22 @@ def average_over_signs(net, input_shape, statistics):
         stds[f"{layer.name}.bias"] = layer.bias_std
     shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
     sizes = [math.prod(input_shape), *map(torch.Size.numel, shapes.values())]
-    signs = torch.cartesian_prod(*sum(sizes) * [torch.tensor([1.0, -1.0]).double()])
+    sign = torch.tensor([1.0, -1.0]).double()
+    signs = torch.cartesian_prod(*sum(sizes) * [sign])
     inputs, *parts = signs.split(sizes, dim=1)
-    draws = {name: stds[name] * part.reshape(-1, *shapes[name]) for name, part in zip(shapes, parts)}
+    draws = {}
+    for name, part in zip(shapes, parts):
+        draws[name] = stds[name] * part.reshape(-1, *shapes[name])
 
     def outputs(draw, x):
         return functional_call(net, draw, x).flatten()
 
-    gradients = vmap(jacrev(outputs))(draws, inputs.reshape(-1, 1, *input_shape))
-    return {name: rows.square().sum(dim=1).mean().sqrt().item() for name, rows in gradients.items()}
+    jacobians = vmap(jacrev(outputs))(draws, inputs.reshape(-1, 1, *input_shape))
+    roots = {}
+    for name, jacobian in jacobians.items():
+        squares = jacobian.square().sum(dim=1)
+        roots[name] = squares.mean().sqrt().item()
+    return roots
 
 
 class Added(nn.Module):
@@ -164,10 +171,12 @@ def test_random_networks_have_the_predicted_gradients_and_variances(net, input_s
     nn.Conv2d(24, 32, 2), nn.ReLU(), nn.MaxPool2d(2))])
 def test_random_networks_have_the_gradients_that_are_predicted_for_their_current_scales(net):
     """Each tensor with a scale of its own, and neighbouring inputs with a correlation of one half."""
-    statistics = predict_current(with_stds(net, 0.3, 0.8, 0.1, 1.5), (8, 20, 20), input_moments=(0.5, 0.25))
+    with_stds(net, 0.3, 0.8, 0.1, 1.5)
+    statistics = predict_current(net, (8, 20, 20), input_moments=(0.5, 0.25))
 
     def draw_inputs():
-        own, common = torch.randn(INPUTS, 8, 20, 20), torch.randn(INPUTS, 8, 1, 1)
+        own = torch.randn(INPUTS, 8, 20, 20)
+        common = torch.randn(INPUTS, 8, 1, 1)
         return (own + common) / 2
 
     _, gradients = sample(net, statistics, draw_inputs, networks=700)
