@@ -123,7 +123,8 @@ class TwoInputs(nn.Module):
 
 @pytest.mark.parametrize("net, input_shape, problem", [
     (Net(), (3, 28, 28), r"layer 'fc1' \(Linear\) for an input of shape \(256,\) \(input_shape=\(3, 28, 28\)\): "),
-    (Own(lambda x, other: x / 255.0), (3, 8, 8), r"'.*x / 255.0.*' in the network's forward for an input of shape \(4,"),
+    (Own(lambda x, other: x / 255.0), (3, 8, 8),
+     r"'.*x / 255.0.*' in the network's forward for an input of shape \(4, 6"),
     (nn.Sequential(LINEAR, TRANSPOSED), (6,), r"layer '1' \(Linear\).*shares parameters"),
     (nn.Sequential(LINEAR, EMPTY), (6,), r"layer '1' \(Linear\).*output is empty"),
     (nn.Sequential(LINEAR, CHANGED), (6,), r"layer '1' \(Linear\): .*methods of its own"),
