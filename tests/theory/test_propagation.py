@@ -84,6 +84,7 @@ MODULES = [  # behind a Conv2d, with the reason why they are refused
 ]
 FUNCTIONS = [  # of the output of a Conv2d and another one
     (lambda x, other: 0.1 * x, "let the weights carry a constant factor"),
+    (lambda x, other: torch.cat([x, other(x)], dim=1), "concatenated"),
     (lambda x, other: x.exp(), "no rule; util/theory/rules.py lists"),
     (lambda x, other: x.to(torch.int8).float(), "it rounds"),
     (lambda x, other: x.T, "has no attribute 'T'"),
@@ -124,7 +125,7 @@ class TwoInputs(nn.Module):
 @pytest.mark.parametrize("net, input_shape, problem", [
     (Net(), (3, 28, 28), r"layer 'fc1' \(Linear\) for an input of shape \(256,\) \(input_shape=\(3, 28, 28\)\): "),
     (Own(lambda x, other: x / 255.0), (3, 8, 8),
-     r"'.*x / 255.0.*' in the network's forward for an input of shape \(4, 6"),
+     r"'.*x / 255.0.*' in the network's forward for an input of shape \(4, 6, 6\).*: scale the input before"),
     (nn.Sequential(LINEAR, TRANSPOSED), (6,), r"layer '1' \(Linear\).*shares parameters"),
     (nn.Sequential(LINEAR, EMPTY), (6,), r"layer '1' \(Linear\).*output is empty"),
     (nn.Sequential(LINEAR, CHANGED), (6,), r"layer '1' \(Linear\): .*methods of its own"),

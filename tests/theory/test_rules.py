@@ -81,24 +81,25 @@ def test_gradients_are_the_exact_average(net, input_shape):
 
 
 @pytest.mark.parametrize("module, input_moments, correlation", [
-    (nn.Conv2d(1, 1, (1, 3), padding=(0, 1), bias=False), (1, 0.5), 0.45),  # 2, 3, 2 taps in common; 2, 3, 3, 2 inside
-    (nn.Conv2d(1, 1, 1), (1, 0), 0.04),  # the biases' share
-    (Added(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), (1, 0.5), 0.52),
+    # Taps in common: 2, 3, 2. Taps inside: 2, 3, 3, 2.
+    (nn.Conv2d(1, 1, (1, 3), padding=(0, 1), bias=False), (1, 0.5), pytest.approx(0.45)),
+    (nn.Conv2d(1, 1, 1), (1, 0), pytest.approx(0.04)),  # the biases' share
+    (Added(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), (1, 0.5), pytest.approx(0.52)),
     (nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), (1, 1), pytest.approx(1, abs=1e-4)),  # equal inputs
-    (nn.Dropout(0.5), (1, 0.5), 0.25),
+    (nn.Dropout(0.5), (1, 0.5), pytest.approx(0.25)),
     (nn.MaxPool2d((1, 2), stride=1), (1, 0), pytest.approx(0.609, abs=0.06)),  # of 4 million samples
 ])
-def test_correlation_of_neighbours(module, input_moments, correlation):
+def test_neighbours_have_the_correlation_of_what_they_share(module, input_moments, correlation):
     """A convolution without padding and biases has that of its input."""
     net = nn.Sequential(module, nn.Conv2d(1, 1, 1, bias=False))
     *_, last = predict(net, (1, 1, 4), input_moments=input_moments)
-    assert last.correlation == pytest.approx(correlation)
+    assert last.correlation == correlation
 
 
 @pytest.mark.parametrize("net", [
     nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1, bias=False), *between, nn.AdaptiveAvgPool2d(1),
                   nn.Flatten(), nn.Linear(1, 1, bias=False)) for between in ((), (nn.AvgPool2d(2),))])
-def test_padding_and_a_global_average_of_a_constant_input(net):
+def test_padding_counts_in_signals_and_gradients_of_a_global_average(net):
     """Along an axis, of 8 positions, 7, 8 and 7 see an input by the three taps: 162^2 / 64^2 is the average's square.
 
     Forward, the theory knows neighbours only, and they share more taps than distant positions. Other operations change
