@@ -64,10 +64,12 @@ def mean_square(tensor):
 
 
 def white_noise(*input_shape):
+    """Return a function that draws standard normal inputs."""
     return lambda: torch.randn(INPUTS, *input_shape)
 
 
 def images(pixels, count):
+    """Return a function that draws some of the images."""
     return lambda: scale(pixels[torch.randint(len(pixels), (count,))])
 
 
