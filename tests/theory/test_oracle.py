@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import relu
+from torch.nn.modules.module import register_module_forward_hook
 from torch.testing import assert_close
 
 from tests.theory.networks import NETWORKS
@@ -70,9 +71,19 @@ class Scaled(nn.Module):
         return Scaling.apply(x)
 
 
+DOUBLING, MULTIPLYING, REPLACED, RECORDING = (nn.Linear(6, 6) for _ in range(4))
+DOUBLING.register_forward_hook(lambda layer, inputs, output: 2 * output)
+MULTIPLYING.register_full_backward_hook(lambda layer, at_inputs, at_output: (3 * at_inputs[0],))
+REPLACED.forward = torch.tanh
+RECORDING.register_forward_hook(lambda layer, inputs, output: None)
+
+
 @pytest.mark.parametrize("net, reason", [
     (NoGrad(), "does something that torch.fx does not see.*in-place"),
     (ReluInPlace(), "does something"),
+    (DOUBLING, "does something.*hooks"),
+    (MULTIPLYING, "does something"),
+    (REPLACED, "does something"),
     (Acting(lambda layer: random.random()), "does something"),
     (Acting(lambda layer: np.random.rand()), "does something"),
     (Acting(lambda layer: torch.rand(())), "does something"),
@@ -88,6 +99,16 @@ def test_forward_that_does_more_than_its_graph_is_refused(net, reason):
     with pytest.raises(ValueError, match=reason):
         predict(net, (6,))
     assert_close(net.state_dict(), parameters, rtol=0, atol=0)
+
+
+def test_hook_for_all_modules_is_refused():
+    with register_module_forward_hook(lambda module, inputs, output: 2 * output):
+        with pytest.raises(ValueError, match="does something.*hooks"):
+            predict(nn.Linear(6, 6), (6,))
+
+
+def test_hook_that_only_records_is_no_reason():
+    assert len(predict(RECORDING, (6,))) == 1
 
 
 def test_what_a_forward_does_in_training_mode_only_is_no_reason_in_evaluation_mode():

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-CAUSES = ("in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments to "
-          "parameters, or random choices in Python")
+CAUSES = ("hooks, in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments "
+          "to parameters, or random choices in Python")
 ENTRIES = 10_000  # of the samples that are compared, if one sample is not larger
 
 
@@ -70,7 +70,12 @@ def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -
 
 
 class OutOfPlace(fx.Interpreter):
-    """Runs a graph, and gives each operation copies of its inputs."""
+    """Runs a graph: calls the forward of each module's type, without hooks, and gives it copies of its inputs."""
+
+    def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the forward that the module's type defines."""
+        module = self.fetch_attr(target)
+        return type(module).forward(module, *args, **kwargs)
 
     def fetch_args_kwargs_from_env(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the copies."""

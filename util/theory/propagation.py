@@ -32,7 +32,6 @@ from typing import Any, Callable
 import torch
 from torch import fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.utils.parametrize import is_parametrized
 
 from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
 from util.theory.oracle import check_trace, copied, isolated
@@ -44,7 +43,6 @@ WHITE_NOISE = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard norma
 # What the means of a layer's parameters may add to its pre-activations' second moment, in units of the latter. In four
 # trained networks, weights added at most 6, and biases 0.2; weights from uniform_(0, 1) add 57, biases of one 0.7.
 MEAN_LIMITS = {"weights": 20.0, "biases": 0.5}
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_variance: float = BIAS_VARIANCE,
@@ -105,7 +103,7 @@ def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int
     """Walk forward and back through the graph of a network."""
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
-    _check_unchanged(net)
+    _check_parameters(net)
     graph = _trace(copied(net, torch.empty_like))
     walk = Walk(nn.Sequential(net), graph, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
@@ -125,10 +123,11 @@ def _check_symmetric(name: str, layer: WeightLayer) -> None:
     The mean of the weights multiplies the mean of the inputs, whose square the inputs' cross moment bounds.
     """
     module = layer.layer
-    means = {"weights": _mean(module.weight) * fan_in(module) * math.sqrt(layer.input_cross.mean().item()),
-             "biases": 0.0 if module.bias is None else _mean(module.bias)}
+    inputs = fan_in(module) * layer.input_cross.mean().sqrt().item()
+    variance = layer.second.mean().item()
+    means = {"weights": inputs * _mean(module.weight), "biases": _mean(module.bias)}
     for kind, mean in means.items():
-        share = mean**2 / layer.second.mean().item()
+        share = mean**2 / variance
         check(share < MEAN_LIMITS[kind], f"cannot predict layer '{name}': its {kind} are not symmetric about zero; "
               f"their mean adds {share:.2g} times the predicted variance of its pre-activations")
 
@@ -140,17 +139,18 @@ def _statistics(name: str, layer: WeightLayer) -> LayerStatistics:
                                                   "the variance of its weights' gradient")
     except ValueError as error:
         raise ValueError(f"cannot predict layer '{name}': {error}") from error
+    correlation = layer.cross.mean() / layer.second.mean()
     return LayerStatistics(
         name=name,
         weight_std=math.sqrt(layer.variances.weight),
         bias_std=math.sqrt(layer.variances.bias),
         weight_gradient_std=math.sqrt(weight_gradient_variance),
         bias_gradient_std=math.sqrt(bias_gradient_variance),
-        correlation=(layer.cross.mean() / layer.second.mean()).item())
+        correlation=correlation.item())
 
 
-def _mean(parameter: nn.Parameter) -> float:
-    return parameter.detach().double().mean().item()
+def _mean(parameter: nn.Parameter | None) -> float:
+    return 0.0 if parameter is None else parameter.detach().double().mean().item()
 
 
 class Tracer(fx.Tracer):
@@ -268,16 +268,15 @@ def _line(node: fx.Node) -> str:
     return lines[-1] if lines else node.name
 
 
-def _check_unchanged(net: nn.Module) -> None:
-    """Refuse hooks (weight norm, pruning), parametrizations and methods of an instance's own, such as a `forward`."""
+def _check_parameters(net: nn.Module) -> None:
+    """Refuse parameters that are not drawn as they are: uninitialized, or computed (weight norm, pruning)."""
     check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
     for name, module in net.named_modules():
         place = f"cannot predict layer '{name}' ({type(module).__name__})"
         check(not isinstance(module, LazyModuleMixin), f"{place}: its shape is not known before it has seen an input")
-        hooks = [getattr(module, kind) for kind in HOOKS]
-        own_methods = [name for name in vars(module) if callable(getattr(type(module), name, None))]
-        check(not (any(hooks) or own_methods or is_parametrized(module)),
-              f"{place}: it has hooks, a parametrization or methods of its own, which may change what it computes")
+        names = {name for name, _ in module.named_parameters()}
+        check(not isinstance(module, WEIGHT_LAYERS) or names <= {"weight", "bias"},
+              f"{place}: its weights are computed from other parameters")
 
 
 def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None:
@@ -313,7 +312,9 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
     for part in images.detach().split(100):
         part = part.double()
         squares += part.square().sum().item()
-        for one, other in ((part[..., 1:], part[..., :-1]), (part[..., 1:, :], part[..., :-1, :])):
+        horizontal = part[..., 1:], part[..., :-1]
+        vertical = part[..., 1:, :], part[..., :-1, :]
+        for one, other in (horizontal, vertical):
             products += (one * other).sum().item()
             squares_of_pairs += (one.square() + other.square()).sum().item() / 2
             pairs += one.numel()
