@@ -13,7 +13,7 @@ from util.failure import Failure
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
-def work_wait_or_fail(task):
+def reciprocal(task):
     if task == "wait":
         time.sleep(40)
     return 1 / task
@@ -37,21 +37,24 @@ def no_worker_is_left_behind():
     wait_for_workers(0)
 
 
-def test_results_come_as_tasks_end_and_no_more_work_than_asked_for():
-    """When nobody wants further results, all end."""
-    assert sorted(parallel.run_parallel(work_wait_or_fail, [1, 2, 4], 2)) == [(1, 1), (2, 0.5), (4, 0.25)]
-    results = parallel.run_parallel(work_wait_or_fail, ["wait", 4, "wait", "wait"], processes=2)
+def test_every_task_has_its_result():
+    results = parallel.run_parallel(reciprocal, [1, 2, 4], processes=2)
+    assert sorted(results) == [(1, 1), (2, 0.5), (4, 0.25)]
+
+
+def test_results_come_as_tasks_end_and_all_end_when_nobody_wants_more():
+    results = parallel.run_parallel(reciprocal, ["wait", 4, "wait", "wait"], processes=2)
     assert next(results) == (4, 0.25)
     wait_for_workers(1)
     results.close()
 
 
-def end_with_work_under_way():
-    results.append(parallel.run_parallel(work_wait_or_fail, ["wait", 4], processes=2))
-    next(results[0])
-
-
 results = []  # which live as long as their process
+
+
+def end_with_work_under_way():
+    results.append(parallel.run_parallel(reciprocal, ["wait", 4], processes=2))
+    next(results[0])
 
 
 def test_a_process_does_not_wait_for_workers_at_its_end():
@@ -64,13 +67,12 @@ def test_a_process_does_not_wait_for_workers_at_its_end():
 
 def test_failing_task_ends_all(capfd):
     with pytest.raises(Failure, match="^the process for 0 ended with exit code 1$"):
-        list(parallel.run_parallel(work_wait_or_fail, ["wait", 1, 0, "wait"], processes=2))
+        list(parallel.run_parallel(reciprocal, ["wait", 1, 0, "wait"], processes=2))
     assert capfd.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
 
 
-@pytest.mark.parametrize("start_method", sorted({parallel.START_METHOD, "spawn"}))
-def test_worker_computes_with_one_thread_and_leaves_signals_to_the_system(monkeypatch, start_method):
-    monkeypatch.setattr(parallel, "START_METHOD", start_method)
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)
+def test_worker_that_shares_nothing_computes_with_one_thread_and_leaves_ctrl_c_to_the_system(monkeypatch):
+    """As on macOS."""
+    monkeypatch.setattr(parallel, "START_METHOD", "spawn")
     results = list(parallel.run_parallel(settings, ["task"], processes=1))
     assert results == [("task", (1, False, signal.SIG_DFL))]
