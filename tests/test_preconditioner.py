@@ -1,31 +1,17 @@
-"""Initialization and preconditioner do what the statistics promise."""
+"""The preconditioner multiplies gradients by what the statistics say, until it is removed."""
 import copy
 
 import pytest
 import torch
-from scipy.stats import chi2, gmean
+from scipy.stats import gmean
 from torch import nn
 
 from tests.helpers import trained
-from tests.theory.monte_carlo import named_stds
 from util.network import Net
 from util.static_preconditioned_train import precondition, starting_rate
-from util.theory import initialize, predict, predict_current
+from util.theory import gradient_stds, initialize, predict, predict_current
 
-
-@pytest.mark.parametrize("net, input_shape", [
-    (Net(), (3, 32, 32)), (nn.Linear(50, 40).requires_grad_(False), (50,)), (nn.Linear(50, 40, bias=False), (50,))])
-def test_initialized_parameters_have_the_predicted_scales(net, input_shape):
-    """A chi-squared interval for each tensor's mean square; a family-wise significance level of 1 %."""
-    statistics = predict(net, input_shape)
-    torch.manual_seed(0)
-    initialize(net, statistics)
-    for layer in statistics:
-        module = net.get_submodule(layer.name)
-        for parameter, std in (module.weight, layer.weight_std), (module.bias, layer.bias_std):
-            if parameter is not None:
-                low, high = chi2.interval(1 - 0.01 / 10, parameter.numel())
-                assert low < (parameter / std).square().sum() < high, layer.name
+INPUTS = torch.arange(18.0).reshape(3, 6).cos()
 
 
 @pytest.fixture
@@ -36,70 +22,85 @@ def net():
     return net
 
 
-def gradients(net):
-    """Send the gradient of a loss back, and return those that arrive at the parameters, by name."""
+@pytest.fixture
+def statistics(net):
+    return predict(net, (6,))
+
+
+def gradients(net, inputs=INPUTS):
+    """Send the gradient of a loss back; return those that arrive at the parameters."""
     net.zero_grad()
-    inputs = torch.arange(18.0).reshape(3, 6).cos()
     net(inputs).square().sum().backward()
-    return {name: parameter.grad for name, parameter in net.named_parameters()}
+    return [parameter.grad for parameter in net.parameters()]
 
 
-def divided(net, gradients):
+def divided(gradients, net, statistics):
     """Divide gradients by their predicted standard deviations."""
-    stds = named_stds(net, predict(net, (6,)))
-    return {name: gradient / stds[name] for name, gradient in gradients.items()}
+    stds = gradient_stds(net, statistics).values()
+    return [gradient / std for gradient, std in zip(gradients, stds)]
 
 
-def check_same(gradients, expected):
-    torch.testing.assert_close(gradients, expected)
-
-
-def test_gradients_arrive_multiplied_until_the_handle_is_removed(net):
+def test_gradients_arrive_multiplied_until_the_handle_is_removed(net, statistics):
     plain = gradients(net)
-    handle = precondition(net, predict(net, (6,)))
-    check_same(gradients(net), divided(net, plain))
+    handle = precondition(net, statistics)
+    torch.testing.assert_close(gradients(net), divided(plain, net, statistics))
     handle.remove()
-    check_same(gradients(net), plain)
+    torch.testing.assert_close(gradients(net), plain)
 
 
-def test_second_call_takes_the_place_of_the_first_and_of_no_other_hook(net):
-    plain = gradients(net)
+def test_second_call_takes_the_place_of_the_first_and_of_no_other_hook(net, statistics):
     net[0].weight.register_hook(lambda gradient: 2 * gradient)
-    doubled = {**plain, "0.weight": 2 * plain["0.weight"]}
-    first = precondition(net, predict(net, (6,)))
-    second = precondition(net, predict(net, (6,)))
+    doubled = gradients(net)
+    first = precondition(net, statistics)
+    second = precondition(net, statistics)
     first.remove()
-    check_same(gradients(net), divided(net, doubled))
+    torch.testing.assert_close(gradients(net), divided(doubled, net, statistics))
     second.remove()
-    check_same(gradients(net), doubled)
+    torch.testing.assert_close(gradients(net), doubled)
 
 
-def test_frozen_parameters_and_copies_are_left_alone(net):
+def test_frozen_parameters_are_left_alone(net, statistics):
     plain = gradients(net)
     net[0].weight.requires_grad_(False)
-    precondition(net, predict(net, (6,)))
-    measured, expected = gradients(net), divided(net, plain)
-    assert measured.pop("0.weight") is None
-    del expected["0.weight"]
-    check_same(measured, expected)
-    copied = gradients(copy.deepcopy(net))
-    del copied["0.weight"], plain["0.weight"]
-    check_same(copied, plain)
+    precondition(net, statistics)
+    frozen, *multiplied = gradients(net)
+    assert frozen is None
+    _, *expected = divided(plain, net, statistics)
+    torch.testing.assert_close(multiplied, expected)
 
 
-def test_statistics_of_another_scale_are_refused():
-    torch.manual_seed(0)
+def test_copies_are_left_alone(net, statistics):
+    plain = gradients(net)
+    precondition(net, statistics)
+    torch.testing.assert_close(gradients(copy.deepcopy(net)), plain)
+
+
+def test_gradients_are_plain_after_the_training():
+    net, _ = trained("preconditioned", epochs=1)
+    images = torch.randn(4, 3, 32, 32)
+    plain = gradients(copy.deepcopy(net), images)
+    torch.testing.assert_close(gradients(net, images), plain)
+
+
+def test_weights_that_were_not_initialized_are_refused_with_the_way_out():
     net = Net()
     with pytest.raises(ValueError, match="'conv1'.*scale.*initialize.*predict_current"):
         precondition(net, predict(net))
     precondition(net, predict_current(net))
-    initialize(net, predict(net))
-    nn.init.normal_(net.fc3.weight, std=1.2 * predict(net)[-1].weight_std)
-    precondition(net, predict(net))  # there is a margin beyond what is random
-    for factor in 0.7, 1.45:
-        nn.init.normal_(net.fc3.weight, std=factor * predict(net)[-1].weight_std)
-        with pytest.raises(ValueError, match="'fc3'.*scale"):
-            precondition(net, predict(net))
+
+
+@pytest.mark.parametrize("accepted, refused", [(0.7, 0.69), (1.4, 1.42)])
+def test_weights_of_one_layer_that_are_too_small_or_too_large_are_refused(accepted, refused):
+    """There is a margin beyond what is random."""
+    net = Net()
+    statistics = predict(net)
+    initialize(net, statistics)
+    std = statistics[-1].weight_std
+    nn.init.constant_(net.fc3.weight, accepted * std)
+    precondition(net, statistics)
+    nn.init.constant_(net.fc3.weight, refused * std)
+    with pytest.raises(ValueError, match="'fc3'.*scale"):
+        precondition(net, statistics)
 
 
 def test_no_random_draw_is_refused_for_its_scale():
@@ -112,22 +113,12 @@ def test_no_random_draw_is_refused_for_its_scale():
         precondition(net, statistics)
 
 
-@pytest.mark.parametrize("other", [Net(6), nn.Linear(3, 2), nn.Sequential(Net())])
-def test_statistics_of_another_network_are_refused(other):
-    for function in initialize, precondition:
-        with pytest.raises(ValueError, match="not of this network, whose layers are"):
-            function(other, predict(Net()))
+@pytest.mark.parametrize("function", [initialize, precondition])
+def test_statistics_of_another_network_are_refused(function):
+    with pytest.raises(ValueError, match="not of this network, whose layers are"):
+        function(Net(6), predict(Net()))
 
 
-def test_gradients_are_plain_after_training():
-    net, _ = trained("preconditioned", epochs=1)
-    plain = copy.deepcopy(net)
-    inputs = torch.randn(4, 3, 32, 32)
-    after, expected = (torch.autograd.grad(each(inputs).sum(), list(each.parameters())) for each in (net, plain))
-    torch.testing.assert_close(after, expected)
-
-
-def test_learning_rate_to_begin_with_is_divided_by_the_geometric_mean_of_the_factors(net):
-    statistics = predict(net, (6,))
-    stds = [std for layer in statistics for std in (layer.weight_gradient_std, layer.bias_gradient_std)]
+def test_learning_rate_to_begin_with_is_divided_by_the_geometric_mean_of_the_factors(net, statistics):
+    stds = [*gradient_stds(net, statistics).values()]
     assert starting_rate(0.1, net, statistics) == pytest.approx(0.1 * gmean(stds))
