@@ -16,23 +16,30 @@ from util.static_preconditioned_train import static_preconditioned_train
 METHODS = {"default": default_train, "preconditioned": static_preconditioned_train,
            "initialization-only": initialization_only_train}
 RNG = np.random.default_rng(0)
-BATCHES = [{"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": RNG.integers(10, size=4).tolist()}
-           for _ in range(6)]  # of a tiny CIFAR-10; the last one is for testing
+
+
+def random_batch():
+    pixels = RNG.integers(0, 256, (4, 3072), dtype=np.uint8)
+    return {"data": pixels, "labels": RNG.integers(10, size=4).tolist()}
+
+
+BATCHES = [random_batch() for _ in range(6)]  # of a tiny CIFAR-10; the last one is for testing
 
 
 def random_images(count):
     generator = torch.Generator().manual_seed(1)
-    return Images(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
-                  torch.randint(10, (count,), generator=generator))
+    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.randint(10, (count,), generator=generator))
 
 
 IMAGES = random_images(122)  # 30 steps an epoch, and two images that are left over
 
 
-def trained(method, images=IMAGES, epochs=2, seed=7, learning_rate=0.001, depth=5, report=lambda line: None):
+def trained(method, images=IMAGES, epochs=2, seed=7, learning_rate=0.001, depth=5, activation="relu",
+            report=lambda line: None):
     """Train a network as the demo does; return it and its losses."""
     torch.manual_seed(seed)
-    net = Net(depth)
+    net = Net(depth, activation)
     return net, METHODS[method](net, images, learning_rate, epochs, seed, report)
 
 
@@ -45,10 +52,12 @@ def write_cifar10(folder, patch):
     batches.mkdir(parents=True)
 
     def write(name, content):
-        (batches / name).write_bytes(pickle.dumps(content))
-        return [name, hashlib.md5(pickle.dumps(content)).hexdigest()]
+        pickled = pickle.dumps(content)
+        (batches / name).write_bytes(pickled)
+        return [name, hashlib.md5(pickled).hexdigest()]
 
-    official = [write(name, batch) for (name, _), batch in zip(CIFAR10.train_list + CIFAR10.test_list, BATCHES)]
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    official = list(map(write, names, BATCHES))
     patch.setattr(CIFAR10, "train_list", official[:5])
     patch.setattr(CIFAR10, "test_list", official[5:])
     patch.setitem(CIFAR10.meta, "md5", write("batches.meta", {"label_names": list("0123456789")})[1])
@@ -61,5 +70,6 @@ def write_cifar10(folder, patch):
 
 def cifar10_images(batches):
     """Return the images of some of BATCHES, value for value."""
-    pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-    return Images(torch.from_numpy(pixels), torch.tensor([label for batch in batches for label in batch["labels"]]))
+    pixels = np.concatenate([batch["data"] for batch in batches])
+    labels = np.concatenate([batch["labels"] for batch in batches])
+    return Images(torch.from_numpy(pixels).reshape(-1, 3, 32, 32), torch.from_numpy(labels))
