@@ -4,6 +4,7 @@ import signal
 import socket
 import socketserver
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,8 +66,7 @@ def serve(monkeypatch):
 
         def handle(self):
             assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # else a closed connection ends the program
-            while self.rfile.readline().strip():  # the request ends with an empty line
-                pass
+            self.request.recv(10_000)
             if server.answer is None:
                 self.rfile.read()
             else:
@@ -97,6 +97,13 @@ def test_archive_or_extracted_files_are_enough(folder, missing):
     assert_official(load("cifar10", str(folder), 7), 7)
 
 
+def test_images_may_be_loaded_by_a_thread(folder):
+    """Which can change no handler of signals."""
+    with ThreadPoolExecutor() as threads:
+        loading = threads.submit(load, "cifar10", str(folder), 20)
+    assert_official(loading.result(), 20)
+
+
 def test_missing_images_are_downloaded(folder, serve, tmp_path):
     content = (folder / CIFAR10.filename).read_bytes()
     serve(OK % len(content) + content)
@@ -124,7 +131,8 @@ def test_without_a_server_synthetic_data_take_their_place_with_a_warning_or_not(
 
 @pytest.mark.parametrize("answer, problem", [
     (OK % 100_000 + b"the first part", "corrupted"),
-    (b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n", "Not Found"), (b"", "closed connection"), (b"not HTTP", "not HTTP"), (None, "timed out")])
+    (b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n", "Not Found"),
+    (b"", "closed connection"), (b"not HTTP", "not HTTP"), (None, "timed out")])
 def test_a_server_without_the_archive_counts_as_none(folder, serve, monkeypatch, tmp_path, answer, problem):
     monkeypatch.setattr(data, "TIMEOUT", data.TIMEOUT / 25)  # 0.2 s, where the server would give up after 5
     serve(answer)

@@ -49,17 +49,14 @@ def as_a_user(tmp_path_factory):
 
 def test_a_run_prints_what_the_theory_says_of_each_layer(as_a_user):
     _, output = as_a_user
-    assert ("the preconditioned training's initialization (depth 5, relu), on standard normal input; "
-            "factor = 1 / gradient std\n") in output
-    assert re.search(r"^conv1 +0\.1131 +0\.2000 +0\.7899 +0\.7899 +1\.2660 +1\.2660$", output, re.M)
+    assert "initialization (depth 5, relu), on standard normal input; factor = 1 / gradient std\n" in output
     assert re.search(r"^fc3 +0\.1512 +0\.2000 +0\.7071 +1\.0000 +1\.4142 +1\.0000$", output, re.M)
     assert "\nspread 3.3: the largest weight gradient std over the smallest" in output
 
 
 def test_a_run_writes_its_figure_and_what_is_saved_and_nothing_else(as_a_user):
     folder, _ = as_a_user
-    assert {path.name for path in folder.iterdir()} == {"loss.png", "runs", "settings"}
-    assert {path.name for path in (folder / "runs").iterdir()} == set(SAVED.values())
+    assert {path.name for path in folder.rglob("*")} == {"loss.png", "settings", "runs", *SAVED.values()}
     assert imread(folder / "loss.png").shape == (600, 960, 4)
 
 
@@ -170,8 +167,7 @@ def test_printed_table_is_of_what_was_plotted(every_option, expected, name, cell
     ("there", 20, 4, "CIFAR-10, seed 0", "default=0.001_seed_0_images_20_epochs_20.npz"),
     ("empty", 2, 1, "synthetic data, not CIFAR-10, seed 0", "default=0.001_seed_0_dataset_synthetic_images_20.npz")])
 def test_data_set_is_named_that_was_found(tmp_path, monkeypatch, folder, epochs, width, title, name):
-    """Nothing is said of it on the command line. The losses are smoothed over 4 % of the run, and over no less than 1.
-    """
+    """Nothing is said of it on the command line. Smoothed is over 4 % of the run, or one step."""
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "there", monkeypatch)
     run_main("--data-dir", folder, "--images", "20", "-e", str(epochs), "--save", ".", "-q")

@@ -76,17 +76,13 @@ def test_weights_that_were_not_initialized_are_refused_with_the_way_out():
     precondition(net, predict_current(net))
 
 
-@pytest.mark.parametrize("accepted, refused", [(0.7, 0.69), (1.4, 1.42)])
-def test_weights_of_one_layer_that_are_too_small_or_too_large_are_refused(accepted, refused):
-    """There is a margin beyond what is random."""
-    net = Net()
-    statistics = predict(net)
-    initialize(net, statistics)
-    std = statistics[-1].weight_std
-    nn.init.constant_(net.fc3.weight, accepted * std)
+@pytest.mark.parametrize("accepted, refused", [(0.28, 0.27), (2.27, 2.28)])
+def test_weights_that_are_far_smaller_or_larger_than_random_ones_are_refused(net, statistics, accepted, refused):
+    std = statistics[0].weight_std
+    nn.init.constant_(net[0].weight, accepted * std)
     precondition(net, statistics)
-    nn.init.constant_(net.fc3.weight, refused * std)
-    with pytest.raises(ValueError, match="'fc3'.*scale"):
+    nn.init.constant_(net[0].weight, refused * std)
+    with pytest.raises(ValueError, match="the weights of '0' have another scale"):
         precondition(net, statistics)
 
 
