@@ -6,12 +6,13 @@ from torch import nn
 from util.network import Net
 
 
-@pytest.mark.parametrize("depth, name, activation", [(5, "relu", nn.ReLU()), (8, "tanh", nn.Tanh())])
-def test_parameters_and_outputs_are_those_of_the_network_written_out(depth, name, activation):
+@pytest.mark.parametrize("depth, name, activation, widths", [
+    (5, "relu", nn.ReLU(), [400, 120, 84]), (8, "tanh", nn.Tanh(), [400, 120, 84, 84, 84, 84])])
+def test_parameters_and_outputs_are_those_of_the_network_written_out(depth, name, activation, widths):
     torch.manual_seed(3)
     layers = [nn.Conv2d(3, 6, 5), activation, nn.MaxPool2d(2)]
     layers += [nn.Conv2d(6, 16, 5), activation, nn.MaxPool2d(2), nn.Flatten()]
-    for inputs, outputs in [(16 * 5 * 5, 120), (120, 84), *[(84, 84)] * (depth - 5)]:
+    for inputs, outputs in zip(widths, widths[1:]):
         layers += [nn.Linear(inputs, outputs), activation]
     expected = nn.Sequential(*layers, nn.Linear(84, 10))
     torch.manual_seed(3)
