@@ -1,9 +1,12 @@
 """Settings of the study's tests, and the file of results that each of them has."""
+from pathlib import Path
+
 import pytest
 
 from tests.helpers import random_images
-from tests.study.helpers import HEADER, figures_of, study, tables
+from tests.study.helpers import HEADER, study, tables
 from util import data
+from util.study import pictures
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,9 @@ def page(path):
 
 
 @pytest.fixture
-def figures(path):
-    """The pictures that are drawn of the file, by their names: the axes of each."""
-    return figures_of(path)
+def figures(path, monkeypatch):
+    """The axes of each picture that is drawn of the file, by the picture's name."""
+    drawn = {}
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, name: drawn.update({Path(name).stem: figure.axes}))
+    study(path, "--pictures", str(path.parent))
+    return drawn

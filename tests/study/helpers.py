@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from util.study import __main__ as command, pictures
+from util.study import __main__ as command
 
 HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,torch,test_loss,test_accuracy,losses,"
           "weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
@@ -49,13 +49,3 @@ def tables(printed):
         heading, *lines = section.splitlines()
         found[heading] = [line for line in lines if line.startswith("|")][2:]
     return found
-
-
-def figures_of(path, *arguments):
-    """Return the axes of each picture that the command draws of a file, instead of writing it."""
-    drawn = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "save_figure", lambda figure, name: drawn.update({name: figure.axes}))
-        folder = path.parent / "pictures"
-        study(path, "--pictures", str(folder), *arguments)
-    return {name[len(f"{folder}/"):-len(".png")]: axes for name, axes in drawn.items()}
