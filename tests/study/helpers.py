@@ -39,7 +39,7 @@ def holding(*rows):
 
 def rows_of(path):
     """Return the rows of a file as dictionaries of strings."""
-    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def tables(printed):

@@ -82,17 +82,19 @@ def test_the_rule_sets_differences_and_their_intervals_against_unequal_gradients
     (axes,) = figures["rule"]
     assert marks_of(axes) == marks
     assert texts_of(axes.texts) == texts
+    assert axes.get_xscale() == "log" and "minus without" in axes.get_ylabel()
     assert texts_of(axes.figure.legends[0].get_texts()) == legend
 
 
 @holding(trainings("adam", 0.001, 1.0))
 def test_scales_are_of_the_tutorials_network_and_a_deep_one(figures):
-    top, deep_top, bottom, _ = figures["scales"]
+    top, deep_top, bottom, deep_bottom = figures["scales"]
     expected = [0.7899, 0.7787, 0.2762, 0.2390, 0.7071]
     assert line_of(bottom, VARIANCE_PRESERVING) == pytest.approx(expected, abs=1e-4)
     assert line_of(top, VARIANCE_PRESERVING)[-1] == pytest.approx(0.5**0.5)
     assert bottom.lines[-1].get_ydata() == [1, 1]  # preconditioned
     assert list(deep_top.lines[0].get_xdata()) == list(range(1, 41))
+    assert deep_bottom.get_yscale() == "log"
 
 
 @pytest.mark.parametrize("held, expected", [
