@@ -79,8 +79,7 @@ def check_reference(options: Namespace, held: list[TrialResult]) -> None:
         return
     method, rate = options.reference
     pairs = {(result.trial.method, result.trial.learning_rate) for result in held} | set(options.methods)
-    found = any(method == name and rate in (None, other) for name, other in pairs)
-    if not found:
+    if not any(method == name and rate in (None, other) for name, other in pairs):
         raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
 
 

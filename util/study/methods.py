@@ -143,10 +143,9 @@ def predict_by_theory(net: nn.Module, images: Images, seed: int) -> list[LayerSt
 def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
     """Measure what `predict_current` predicts: root mean squares of parameters, and of gradients for one image.
 
-    The gradient at the output is standard normal; the seed draws it, and `MEASURED_IMAGES` of the images. The network
-    is set to training. Correlations are not measured, they are NaN.
+    The gradient at the output is standard normal; the seed draws it, and `MEASURED_IMAGES` of the images. Correlations
+    are not measured, they are NaN.
     """
-    net.train()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images.labels), generator=generator)[:MEASURED_IMAGES]
     # These copies have no hooks, so that their gradients are not multiplied by the factors.
@@ -158,7 +157,7 @@ def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
         # These are independent, so that the mean square of a sum of gradients is the sum of their mean squares.
         gradients = torch.autograd.grad(outputs, list(parameters.values()), at_output)
         squares += [gradient.square().mean().item() for gradient in gradients]
-    gradient_stds = dict(zip(parameters, np.sqrt(squares / len(chosen)).tolist()))
+    gradient_stds = dict(zip(net.parameters(), np.sqrt(squares / len(chosen)).tolist()))
     layers = []
     for name, module in net.named_modules():
         if isinstance(module, WEIGHT_LAYERS):
@@ -166,8 +165,8 @@ def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
                 name=name,
                 weight_std=_root_mean_square(module.weight),
                 bias_std=_root_mean_square(module.bias),
-                weight_gradient_std=gradient_stds[f"{name}.weight"],
-                bias_gradient_std=gradient_stds[f"{name}.bias"],
+                weight_gradient_std=gradient_stds[module.weight],
+                bias_gradient_std=gradient_stds[module.bias],
                 correlation=math.nan))
     return layers
 
@@ -241,12 +240,9 @@ METHODS = {
 def pairs() -> dict[str, str]:
     """Return for each method with fixed factors the one that differs in nothing but its plain gradients, if any."""
     names = {method: name for name, method in METHODS.items()}
-    found = {}
-    for method, name in names.items():
-        plain_one = names.get(method._replace(gradient="plain"))
-        if method.gradient == "fixed factors" and plain_one:
-            found[name] = plain_one
-    return found
+    fixed = {name: method for method, name in names.items() if method.gradient == "fixed factors"}
+    alone = {name: names.get(method._replace(gradient="plain")) for name, method in fixed.items()}
+    return {name: other for name, other in alone.items() if other}
 
 
 PAIRS = pairs()

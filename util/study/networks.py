@@ -15,12 +15,9 @@ NAMED = "named"
 
 def lenet5() -> nn.Sequential:
     """LeNet-5 (LeCun et al., 1998) with ReLU and max pools."""
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(400, 120), nn.ReLU(),
-        nn.Linear(120, 84), nn.ReLU(),
-        nn.Linear(84, 10))
+    convolutions = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense)
 
 
 def vgg(depths: Sequence[int], width: int = 8) -> nn.Sequential:
@@ -37,11 +34,10 @@ def vgg(depths: Sequence[int], width: int = 8) -> nn.Sequential:
             layers += [nn.Conv2d(channels, factor * width, 3, padding=1), nn.ReLU()]
             channels = factor * width
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(
-        *layers, nn.Flatten(),
-        nn.Linear(channels, channels), nn.ReLU(),
-        nn.Linear(channels, channels), nn.ReLU(),
-        nn.Linear(channels, 10))
+    layers.append(nn.Flatten())
+    for _ in range(2):
+        layers += [nn.Linear(channels, channels), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(channels, 10))
 
 
 def vgg11() -> nn.Sequential:
@@ -88,9 +84,9 @@ def resnet20(width: int = 8) -> nn.Sequential:
         blocks += [PreActivation(channels, outputs, stride), PreActivation(outputs, outputs),
                    PreActivation(outputs, outputs)]
         channels = outputs
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, stride=2, padding=1), *blocks, nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+    first = nn.Conv2d(3, width, 3, stride=2, padding=1)
+    pool = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(first, *blocks, nn.ReLU(), pool, nn.Flatten(), nn.Linear(channels, 10))
 
 
 NETWORKS = {"lenet5": lenet5, "vgg11": vgg11, "vgg16": vgg16, "perceptron": perceptron, "resnet20": resnet20}

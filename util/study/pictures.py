@@ -16,23 +16,15 @@ from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.networks import NAMED, TUTORIAL, Network
 from util.study.results import SCHEDULES, Conditions, Sweep
 from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval, outcomes
-from util.study.theory import KNOWN, ends, predictions, spread
+from util.study.theory import KNOWN, difference_left, first_gradient, predictions, spread
 
-# Colours tell initializations; dashes and marks tell what is done to the gradient, and by which optimizer.
-MARKS: dict[tuple[str, str], dict[str, Any]] = {
-    ("plain", "SGD"): dict(linestyle="-", marker="o"),
-    ("fixed factors", "SGD"): dict(linestyle="--", marker="s"),
-    ("PyTorch's ratios", "SGD"): dict(linestyle=(0, (1, 1)), marker="v"),
-    ("theory every 500 steps", "SGD"): dict(linestyle="-.", marker="X"),
-    ("theory every 100 steps", "SGD"): dict(linestyle=(0, (5, 1, 1, 1, 1, 1)), marker="P"),
-    ("measured every 500 steps", "SGD"): dict(linestyle=(0, (4, 1)), marker="h"),
-    ("plain", "Adam"): dict(linestyle=":", marker="D"),
+# Colours tell initializations; dashes and marks tell what is done to the gradient.
+MARKS: dict[str, dict[str, Any]] = {
+    "plain": dict(linestyle="-", marker="o"),
+    "fixed factors": dict(linestyle="--", marker="s"),
 }
-STYLES = {name: dict(color=INITIALIZATIONS[method.initialization].colour, **MARKS[method.gradient, method.optimizer])
-          for name, method in METHODS.items()}
-DEPTH_INITIALIZATIONS = ("PyTorch", "He", "variance-preserving", "fifth bias", "half bias")
-DEPTH_METHODS = [name for name, method in METHODS.items() if method.initialization in DEPTH_INITIALIZATIONS
-                 and method.gradient in ("plain", "fixed factors") and method.optimizer == "SGD"]
+DEPTH_METHODS = ("default", "he", "initialization-only", "initialization-fifth-bias", "initialization-half-bias",
+                 "preconditioned", "preconditioned-fifth-bias", "preconditioned-half-bias", "preconditioner-only")
 SHAPES = {"relu": "o", "tanh": "^"}
 GUESSING = math.log(10)  # nats, with ten classes
 UNEQUAL = 20  # weight-gradient spread, from which on the picture of the rule names the depth
@@ -56,6 +48,11 @@ def draw_all(results: Results, folder: str) -> None:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, whose size is in inches."""
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def colour_of(method: str) -> str:
+    """Return the colour of a method's initialization."""
+    return INITIALIZATIONS[METHODS[method].initialization].colour
 
 
 def add_legend(figure: Figure, columns: int) -> None:
@@ -88,13 +85,13 @@ def depth(results: Results) -> Figure | None:
                title="theory: does a gradient reach the first layer?")
     bottom.set(ylabel="1 - correlation\nof two inputs' signals", yscale="log", ylim=(1e-8, 1),
                title="theory: can the last layer tell two inputs apart?")
+    networks = [Network("relu", number) for number in depths]
     for name in dict.fromkeys(METHODS[method].initialization for method in drawn):
-        predictions_at = [ends(name, Network("relu", number)) for number in depths]
-        style = dict(color=INITIALIZATIONS[name].colour, marker=".")
-        middle.plot(depths, [prediction.first_gradient for prediction in predictions_at], label=name, **style)
-        bottom.plot(depths, [prediction.difference_left for prediction in predictions_at], label=name, **style)
+        colour = INITIALIZATIONS[name].colour
+        for axes, predict in (middle, first_gradient), (bottom, difference_left):
+            axes.plot(depths, [predict(name, network) for network in networks], color=colour, marker=".")
     bottom.set(xlabel="weight layers", xscale="log")
-    bottom.set_xticks(depths, [str(number) for number in depths])
+    bottom.set_xticks(depths, list(map(str, depths)))
     bottom.minorticks_off()
     return figure
 
@@ -109,30 +106,30 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
 
     A training that diverged is drawn as one that guesses.
     """
-    places, means, deviations = [], [], []
+    marks = []
     asides = np.linspace(0.96, 1.04, len(DEPTH_METHODS))  # so that the bars of two methods do not coincide
     aside = asides[DEPTH_METHODS.index(method)]
     for number in results.members("depth"):
         best = results.best.get(Sweep(method, Conditions(Network("relu", number), decay)))
         if best:
             losses = [GUESSING if trial.diverged else outcomes(trial)[PRIMARY] for trial in results.reported(best)]
-            places.append(number * aside)
-            means.append(np.mean(losses))
-            deviations.append(np.std(losses, ddof=1) if len(losses) > 1 else 0)
-    if places:
-        axes.errorbar(places, means, deviations, label=method, markersize=5, capsize=2, **STYLES[method])
-    return bool(places)
+            deviation = np.std(losses, ddof=1) if len(losses) > 1 else 0
+            marks.append((number * aside, np.mean(losses), deviation))
+    if marks:
+        style = MARKS[METHODS[method].gradient]
+        axes.errorbar(*zip(*marks), color=colour_of(method), markersize=5, capsize=2, **style)
+    return bool(marks)
 
 
 def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
     """Explain the colours of the methods' initializations, and beside them the dashes and marks of their gradients."""
-    colours = {METHODS[method].initialization: STYLES[method]["color"] for method in methods}
-    marks = {METHODS[method].gradient: {**STYLES[method], "color": "0.3"} for method in methods}
+    colours = {METHODS[method].initialization: colour_of(method) for method in methods}
     lines = [Line2D([], [], color=colour, linewidth=4) for colour in colours.values()]
     first = axes.legend(lines, colours, title="initialization", loc="lower right", fontsize="small")
     axes.add_artist(first)
-    lines = [Line2D([], [], **style) for style in marks.values()]
-    axes.legend(lines, marks, title="gradient", loc="lower center", handlelength=4, fontsize="small")
+    gradients = dict.fromkeys(METHODS[method].gradient for method in methods)
+    lines = [Line2D([], [], color="0.3", **MARKS[gradient]) for gradient in gradients]
+    axes.legend(lines, gradients, title="gradient", loc="lower center", handlelength=4, fontsize="small")
 
 
 def rule(results: Results) -> Figure | None:
@@ -153,16 +150,15 @@ def rule(results: Results) -> Figure | None:
     for (alone, (mean, half, _)), p_value in zip(differences.items(), adjusted):
         name = METHODS[alone.method].initialization
         network = alone.conditions.network
-        colour = INITIALIZATIONS[name].colour
+        colour = colour_of(alone.method)
         x = spread(name, network)
         filling = colour if p_value < SIGNIFICANCE else "white"
         axes.errorbar(x, mean, half, color=colour, capsize=2, linewidth=1, markersize=6, markerfacecolor=filling,
                       marker=SHAPES[network.family])
         if x > UNEQUAL:
             learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
-            layers = f"{network.member} layers"
-            label = f"{layers} " if learnt else f"{layers}, \nwhich learn nothing without "
-            axes.annotate(label, (x, mean), ha="right", va="top", fontsize="small")
+            remark = " " if learnt else ", \nwhich learn nothing without "
+            axes.annotate(f"{network.member} layers{remark}", (x, mean), ha="right", va="top", fontsize="small")
         axes.plot([], [], color=colour, linewidth=4, label=name)
     axes.axhline(0, color="black", linewidth=1)
     axes.set(xscale="log", xlabel="weight-gradient spread: largest over smallest gradient, predicted before training",
@@ -170,11 +166,9 @@ def rule(results: Results) -> Figure | None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.1)
     for label, filling in ("significant after Holm's adjustment", "0.3"), ("not significant", "white"):
-        axes.plot([], [], linestyle="", marker="o", color="0.3", markerfacecolor=filling, label=label)
-    activations = {alone.conditions.network.family for alone in differences}
-    for activation in sorted(activations - {"relu"}):
-        hollow = dict(linestyle="", marker=SHAPES[activation], color="0.3", markerfacecolor="white")
-        axes.plot([], [], label=f"{activation} instead of relu", **hollow)
+        axes.plot([], [], "o", color="0.3", markerfacecolor=filling, label=label)
+    if any(alone.conditions.network.family == "tanh" for alone in differences):
+        axes.plot([], [], SHAPES["tanh"], color="0.3", markerfacecolor="white", label="tanh instead of relu")
     add_legend(figure, columns=4)
     return figure
 

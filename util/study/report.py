@@ -9,7 +9,7 @@ from util.study.methods import METHODS
 from util.study.networks import NAMED, TUTORIAL, Network
 from util.study.results import SCHEDULES, Conditions, Configuration, Sweep
 from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import KNOWN, NAMES, ends, spread
+from util.study.theory import KNOWN, NAMES, difference_left, first_gradient, spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
@@ -64,16 +64,21 @@ def networks_of(results: Results, family: str) -> list[Network]:
 
 def final_loss_table(results: Results, family: str, decay: bool) -> str:
     """Tabulate final losses by method and network, and how many trainings learnt anything if not all did."""
-    columns = [Conditions(network, decay) for network in networks_of(results, family)]
+    networks = networks_of(results, family)
     rows = []
     for method in ORDER:
-        cells = [_depth_cell(results, results.best.get(Sweep(method, conditions))) for conditions in columns]
+        sweeps = [Sweep(method, Conditions(network, decay)) for network in networks]
+        cells = [_depth_cell(results, results.best.get(sweep)) for sweep in sweeps]
         if any(cells):
             rows.append([f"`{method}`", *cells])
-    return section(
-        f"Final loss {_by(family, SCHEDULES[decay])}",
-        f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are.",
-        [f"last tenth, {_of(family)}", *(conditions.network.member for conditions in columns)], rows)
+    title = f"Final loss {_by(family, SCHEDULES[decay])}"
+    caption = f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are."
+    return section(title, caption, network_columns(f"last tenth, {_of(family)}", networks), rows)
+
+
+def network_columns(first: str, networks: Sequence[Network]) -> list[object]:
+    """Return the heads of the columns of a table with a column for each network."""
+    return [first, *(network.member for network in networks)]
 
 
 def _by(family: str, *more: str) -> str:
@@ -103,19 +108,20 @@ def pair_table(results: Results, decay: bool) -> str:
     """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
     rows, p_values = [], []
     for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_before(pair[1])):
+        network = alone.conditions.network
         differences = results.differences(preconditioned, alone)
-        if alone.conditions.decay == decay and is_compared(results, alone.conditions.network) and len(differences):
+        if alone.conditions.decay == decay and is_compared(results, network) and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`"]
-            rows.append([*names, alone.conditions.network.member, len(differences), signed(early), signed(final)])
+            names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
+            rows.append([*names, len(differences), signed(early), signed(final)])
             p_values.append(final[2])
-    return section(
-        f"What the preconditioner adds, {SCHEDULES[decay]}",
+    caption = (
         "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "
         "paired by seed. The spread is the largest over the smallest standard deviation of the layers' weight "
-        f"gradients, as the theory predicts them before training. {SIGNIFICANT}",
-        ["spread", "method", "minus", kinds(results), "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]],
-        with_stars(rows, -1, p_values))
+        f"gradients, as the theory predicts them before training. {SIGNIFICANT}")
+    columns = ["spread", "method", "minus", kinds(results), "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]]
+    return section(
+        f"What the preconditioner adds, {SCHEDULES[decay]}", caption, columns, with_stars(rows, -1, p_values))
 
 
 def spread_before(configuration: Configuration) -> float:
@@ -141,40 +147,41 @@ def theory_tables(results: Results, family: str) -> Iterator[str]:
 
     def table(title: str, caption: str, quantity: str, cell: Callable[[str, Network], str]) -> str:
         rows = [[name, *(cell(name, network) for network in networks)] for name in names]
-        columns = [f"{quantity}, {_of(family)}", *(network.member for network in networks)]
-        return section(f"{title} {_by(family)}", caption, columns, rows)
+        return section(
+            f"{title} {_by(family)}", caption, network_columns(f"{quantity}, {_of(family)}", networks), rows)
 
     if family == NAMED:
         yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before "
                     "training, by the theory.", "spread", spread_cell)
     first = "conv1.weight" if family != NAMED else "the first weights"
     yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
-                "the theory.", f"gradient of {first}",
-                lambda name, network: f"{ends(name, network).first_gradient:.2g}")
+                "the theory.", f"gradient of {first}", lambda *at: f"{first_gradient(*at):.2g}")
     yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
                 "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
-                lambda name, network: f"{ends(name, network).difference_left:.2g}")
+                lambda *at: f"{difference_left(*at):.2g}")
 
 
 def outcome_table(results: Results) -> str:
     """Tabulate each configuration's outcomes, mean and standard deviation over seeds."""
     rows = []
     for configuration in results.by_seed:
-        seeds = results.seeds(configuration)
         bold = "**" if results.is_best(configuration) else ""
-        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.network.member, len(seeds)]
-        diverged = results.diverged(configuration)
-        if diverged:
-            rows.append([*row, f"diverged: {diverged} of {len(seeds)}", *[""] * len(OUTCOMES)])
-            continue
-        outcomes = map(mean_and_spread, results.outcomes(configuration).T)
-        epoch = results.overtaken(configuration)
-        rows.append([*row, *outcomes, "" if epoch is None else f"{epoch:.2f}"])
+        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.network.member]
+        rows.append([*row, len(results.seeds(configuration)), *_outcome_cells(results, configuration)])
     return section(
         "Outcomes",
         "A method's best learning rate is in bold. \"Overtaken\" says from which epoch on the default training gains, "
         "at its own best rate and paired by seed, if both the lead before and the gain after are significant.",
         ["method=rate", kinds(results), "seeds", *OUTCOMES, "overtaken at epoch"], rows)
+
+
+def _outcome_cells(results: Results, configuration: Configuration) -> list[str]:
+    diverged = results.diverged(configuration)
+    if diverged:
+        return [f"diverged: {diverged} of {len(results.seeds(configuration))}", *[""] * len(OUTCOMES)]
+    epoch = results.overtaken(configuration)
+    overtaken = "" if epoch is None else f"{epoch:.2f}"
+    return [*map(mean_and_spread, results.outcomes(configuration).T), overtaken]
 
 
 def rate_table(results: Results) -> str:
@@ -189,7 +196,8 @@ def rate_table(results: Results) -> str:
             if min(losses) > TRAINED:
                 good = ["none", "none"]
             seeds = ", ".join(map(str, results.chosen_by(best)))
-            rows.append([f"`{best}`", best.conditions.network.member, seeds, f"{results.tuning_loss(best):.3f}", *good])
+            loss = f"{results.tuning_loss(best):.3f}"
+            rows.append([f"`{best}`", best.conditions.network.member, seeds, loss, *good])
     return section(
         "Best learning rates",
         "Between which rates the loss over the last tenth is within 0.1 of the best; gaps are passed over. An (edge) "
@@ -210,18 +218,20 @@ def difference_tables(results: Results, method: str, rate: float | None) -> Iter
 
 def difference_table(results: Results, reference: Configuration, best_only: bool) -> str:
     """Tabulate paired differences from a reference under the same conditions, with 95 % intervals."""
-    same = [configuration for configuration in results.by_seed if configuration.conditions == reference.conditions]
-    configurations = results.best_of(reference.conditions) if best_only else same
+    others = [other for other in results.by_seed if other.conditions == reference.conditions and other != reference]
     rows, p_values = [], []
-    for configuration, differences in results.all_differences(configurations, reference).items():
-        intervals = [interval(values) for values in differences.T]
-        rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
-        p_values.append(intervals[PRIMARY][2])
+    for configuration in filter(results.is_best, others) if best_only else others:
+        differences = results.differences(configuration, reference)
+        if len(differences):
+            intervals = [interval(values) for values in differences.T]
+            rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
+            p_values.append(intervals[PRIMARY][2])
     network = reference.conditions.network
     title = f"`{reference}`" if network.member == TUTORIAL.member else f"`{reference}`, {network}"
     which = "its best learning rate" if best_only else "every learning rate"
-    return section(f"Differences from {title}", f"Each method at {which}, paired by seed. {SIGNIFICANT}",
-                   [f"minus {title}", "seeds", *OUTCOMES], with_stars(rows, 2 + PRIMARY, p_values))
+    caption = f"Each method at {which}, paired by seed. {SIGNIFICANT}"
+    columns = [f"minus {title}", "seeds", *OUTCOMES]
+    return section(f"Differences from {title}", caption, columns, with_stars(rows, 2 + PRIMARY, p_values))
 
 
 def growth_table(results: Results) -> str:
@@ -229,8 +239,7 @@ def growth_table(results: Results) -> str:
     rows = []
     for configuration in results.by_seed:
         for quantity, growths in zip(QUANTITIES, results.growth(configuration)):
-            cells = [f"{growth:.2f}" for growth in growths]
-            rows.append([f"`{configuration}`", quantity, *cells])
+            rows.append([f"`{configuration}`", quantity, *(f"{growth:.2f}" for growth in growths)])
     return section(
         "Growth",
         "Root mean squares after training over those before it, geometric means over seeds: of each layer's weights, "

@@ -62,10 +62,6 @@ class Results:
         """Whether this is its sweep's best learning rate."""
         return self.best[configuration.sweep] == configuration
 
-    def best_of(self, conditions: Conditions) -> list[Configuration]:
-        """Return each method at its best learning rate under some conditions."""
-        return [configuration for configuration in self.best.values() if configuration.conditions == conditions]
-
     def seeds(self, configuration: Configuration) -> list[int]:
         """Return the reported seeds: those by which the best learning rate was not chosen, if any."""
         seeds = set(self.by_seed[configuration])
@@ -96,22 +92,15 @@ class Results:
 
     def references(self, method: str, rate: float | None) -> list[Configuration]:
         """Return a method under all conditions, at a rate or at its best one, unless a training diverged."""
-        found = []
-        for conditions in self.conditions():
-            best = self.best.get((method, conditions))
-            reference = best if rate is None else Configuration(method, conditions, rate)
-            if reference in self.by_seed and not self.diverged(reference):
-                found.append(reference)
-        return found
+        found = [each for each in self.by_seed if each.method == method and not self.diverged(each)]
+        if rate is None:
+            return list(filter(self.is_best, found))
+        return [each for each in found if each.learning_rate == rate]
 
     def pairs(self) -> list[tuple[Configuration, Configuration]]:
         """Return each preconditioned method and its initialization alone, under the same conditions, at best rates."""
-        found = []
-        for method, conditions in self.best:
-            alone = PAIRS.get(method), conditions
-            if alone in self.best:
-                found.append((self.best[method, conditions], self.best[alone]))
-        return found
+        alone = {sweep: sweep._replace(method=PAIRS.get(sweep.method)) for sweep in self.best}
+        return [(self.best[sweep], self.best[other]) for sweep, other in alone.items() if other in self.best]
 
     def paired(self, configuration: Configuration,
                reference: Configuration) -> list[tuple[TrialResult, TrialResult]]:
@@ -121,26 +110,14 @@ class Results:
         """
         if self.diverged(configuration) or self.diverged(reference):
             return []
-        theirs = set(self.seeds(reference))
-        pairs = [(self.by_seed[configuration][seed], self.by_seed[reference][seed])
-                 for seed in self.seeds(configuration) if seed in theirs]
-        return pairs if len(pairs) > 1 else []
+        ours, theirs = self.by_seed[configuration], self.by_seed[reference]
+        seeds = sorted(set(self.seeds(configuration)) & set(self.seeds(reference)))
+        return [(ours[seed], theirs[seed]) for seed in seeds] if len(seeds) > 1 else []
 
     def differences(self, configuration: Configuration, reference: Configuration) -> np.ndarray:
         """Return (seeds, outcomes) paired differences, configuration minus reference; see `paired`."""
         differences = [outcomes(ours) - outcomes(theirs) for ours, theirs in self.paired(configuration, reference)]
         return np.reshape(differences, (-1, len(OUTCOMES)))
-
-    def all_differences(self, configurations: Sequence[Configuration],
-                        reference: Configuration) -> dict[Configuration, np.ndarray]:
-        """Return the differences of all other configurations that have some."""
-        found = {}
-        for configuration in configurations:
-            if configuration != reference:
-                differences = self.differences(configuration, reference)
-                if len(differences):
-                    found[configuration] = differences
-        return found
 
     def overtaken(self, configuration: Configuration) -> float | None:
         """Return the `overtaking_epoch` of the default training under the same conditions, at its best rate."""
@@ -205,12 +182,10 @@ def overtaking_epoch(differences: np.ndarray, parts_per_epoch: float) -> float |
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Return p-values adjusted for one family (Holm, 1979): the k-th smallest of n times n - k + 1, made monotone."""
-    order = np.argsort(p_values)
-    factors = np.arange(len(order), 0, -1)
-    ascending = np.array(p_values, dtype=float)[order] * factors
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(ascending), 1)
-    return adjusted
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.maximum.accumulate(np.sort(p_values) * factors)
+    ranks = np.argsort(np.argsort(p_values))
+    return np.minimum(adjusted, 1)[ranks]
 
 
 def good_rates(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:

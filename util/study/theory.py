@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 from util.study.methods import INITIALIZATIONS, initialize_for_images
 from util.study.networks import Network
@@ -21,22 +20,20 @@ def predictions(name: str, network: Network) -> tuple[LayerStatistics, ...]:
     return tuple(predict_for(INITIALIZATIONS[name].rule, network.build()))
 
 
-class Ends(NamedTuple):
-    """What reaches the two ends of a network."""
-
-    first_gradient: float  # standard deviation of the gradient with respect to the first layer's weights
-    difference_left: float  # 1 - rho in the last hidden layer (1e-9 if it is less)
+def first_gradient(name: str, network: Network) -> float:
+    """Return the standard deviation of the gradient with respect to the first layer's weights."""
+    return predictions(name, network)[0].weight_gradient_std
 
 
-def ends(name: str, network: Network) -> Ends:
-    """Compute what reaches the two ends.
+def difference_left(name: str, network: Network) -> float:
+    """Return 1 - rho in the last hidden layer (1e-9 if it is less).
 
     rho is the correlation of two inputs' pre-activations. The inputs are independent white noise. Then two inputs have
     in common what two positions of one input have, biases, so that the records' correlation is that of two inputs, too.
     A small 1 - rho leaves a network little to tell inputs apart (Poole et al., 2016; Schoenholz et al., 2017).
     """
-    layers = predictions(name, network)
-    return Ends(layers[0].weight_gradient_std, max(1 - layers[-2].correlation, RESOLUTION))
+    last_hidden = predictions(name, network)[-2]
+    return max(1 - last_hidden.correlation, RESOLUTION)
 
 
 def spread(name: str, network: Network) -> float:
