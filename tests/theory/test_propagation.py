@@ -216,6 +216,7 @@ WAYS = [
     (lambda x: functional.max_pool2d(x, kernel_size=(2, 2), stride=2), lambda x: x.view(x.size(0), -1), torch.relu),
     (nn.MaxPool2d([2, 2], ceil_mode=True), lambda x: x.reshape(x.shape[0], x.shape[1] * x.size(2) * x.size(3)),
      lambda x: x.relu()),
+    (nn.Sequential(nn.MaxPool2d((1, 2)), nn.MaxPool2d((2, 1))), nn.Flatten(), nn.ReLU()),
     (nn.AdaptiveMaxPool2d(3), lambda x: x.flatten(1), lambda x: functional.relu(x, inplace=True)),
     (nn.MaxPool2d(2), lambda x: x.contiguous().float().to(torch.float32).view(-1, 8), lambda x: x.relu_()),
     (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), functional.relu_),
