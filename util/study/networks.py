@@ -14,7 +14,7 @@ NAMED = "named"
 
 
 def lenet5() -> nn.Sequential:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max pools."""
+    """LeNet-5 (LeCun et al., 1998) with ReLU and max pools: the tutorial's network."""
     convolutions = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
     dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
     return nn.Sequential(*convolutions, nn.Flatten(), *dense)
