@@ -54,7 +54,11 @@ def main() -> None:
     ]
     if options.initialization_only:
         trainings.append(Training("initialization-only", initialization_only_train, options.initialization_only))
-    results = dict(run_parallel(partial(perform, data, options), trainings, processes=len(trainings)))
+    results = {}
+    for training, result in run_parallel(partial(perform, data, options), trainings, processes=len(trainings)):
+        results[training] = result
+        if options.save and not result.diverged:
+            save(training, result, options)
 
     finished = [training for training in trainings if not results[training].diverged]
     steps_per_epoch = options.images // MINIBATCH
@@ -75,7 +79,7 @@ def main() -> None:
 
 
 def perform(data: DataSet, options: argparse.Namespace, training: Training) -> Result:
-    """Train and test one network, in a process of its own, and save the result if that is wanted."""
+    """Train and test one network, in a process of its own."""
     def report(line: str) -> None:
         if not options.quiet:
             print(f"{training.method:19} {line}\n", end="", flush=True)  # at once, so that lines do not mix
@@ -83,10 +87,7 @@ def perform(data: DataSet, options: argparse.Namespace, training: Training) -> R
     torch.manual_seed(options.seed)
     net = Net(options.depth, options.activation)
     losses = training.train(net, data.training, training.learning_rate, options.epochs, options.seed, report)
-    result = Result(losses, *evaluate(net, data.test))
-    if options.save and not result.diverged:
-        save(training, result, options)
-    return result
+    return Result(losses, *evaluate(net, data.test))
 
 
 def save(training: Training, result: Result, options: argparse.Namespace) -> None:
@@ -116,12 +117,12 @@ def print_statistics(statistics: list[LayerStatistics], options: argparse.Namesp
     """Print what the theory says of each layer, and the factors of the preconditioner."""
     print(f"the preconditioned training's initialization (depth {options.depth}, {options.activation}), "
           "on standard normal input; factor = 1 / gradient std")
-    print("layer   weight std    bias std  gradient std: weight, bias     factor: weight, bias")
+    print("layer     weight std    bias std  gradient std: weight, bias     factor: weight, bias")
     for layer in statistics:
         gradients = layer.weight_gradient_std, layer.bias_gradient_std
         factors = [1 / gradient for gradient in gradients]
         numbers = [layer.weight_std, layer.bias_std, *gradients, *factors]
-        print(f"{layer.name:6}", *(f"{number:11.4f}" for number in numbers))
+        print(f"{layer.name:8}", *(f"{number:11.4f}" for number in numbers))
     print(f"spread {weight_gradient_spread(statistics):.3g}: the largest weight gradient std over the smallest, "
           "which the factors make equal\n", flush=True)
 

@@ -144,7 +144,7 @@ def test_a_file_for_each_training_explains_itself(every_option, expected, method
 def test_printed_lines_say_what_is_trained_on_and_what_was_written(every_option):
     _, _, lines = every_option
     assert "(depth 6, tanh)" in lines[0]
-    assert [line.split()[0] for line in lines[1:8]] == ["layer", "conv1", "conv2", "fc1", "fc2", "fc3", "fc4"]
+    assert [line.split()[0] for line in lines[1:8]] == ["layer", "conv1", "conv2", "fc1", "fc2", "hidden.0", "fc3"]
     assert (lines[-9], lines[-1]) == (TITLE, "wrote figure.pdf")
     assert lines[-8].split() == list(RATES)
 

@@ -34,11 +34,8 @@ class Net(nn.Module):
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(16 * 5 * 5, 120)
         self.fc2 = nn.Linear(120, 84)
-        self.hidden = [f"fc{layer}" for layer in range(3, depth - 2)]
-        for name in self.hidden:
-            self.add_module(name, nn.Linear(84, 84))
-        self.last = f"fc{depth - 2}"
-        self.add_module(self.last, nn.Linear(84, 10))
+        self.hidden = nn.ModuleList(nn.Linear(84, 84) for _ in range(depth - TUTORIAL_DEPTH))
+        self.fc3 = nn.Linear(84, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
@@ -47,6 +44,6 @@ class Net(nn.Module):
         x = torch.flatten(x, 1)
         x = self.activation(self.fc1(x))
         x = self.activation(self.fc2(x))
-        for name in self.hidden:
-            x = self.activation(getattr(self, name)(x))
-        return getattr(self, self.last)(x)
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return self.fc3(x)

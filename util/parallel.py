@@ -20,8 +20,8 @@ START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 def run_parallel(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[tuple[Any, Any]]:
     """Call `function(task)` for all tasks, `processes` of them at a time; yield (task, result) as each one ends.
 
-    Function, tasks and results must be picklable. This process must not have started threads that compute, since a
-    forked one could not use them.
+    Function, tasks and results must be picklable. This process must not have started threads that compute, nor
+    used CUDA, since a forked one could use neither.
     If a process ends without a result, all others are killed, and a `Failure` is raised.
     """
     waiting = collections.deque(tasks)

@@ -88,7 +88,10 @@ class Preconditioning:
 
 
 def _check_scale(layer: LayerStatistics, weight: nn.Parameter) -> None:
-    """Refuse statistics of other weights: no random draw is that far from its mean square, by a factor of 1.5."""
+    """Refuse statistics of other weights.
+
+    Normal weights pass but with a probability of 1e-9. The factor of 1.5 leaves room for a few steps of training.
+    """
     squares = (weight.detach().double() / layer.weight_std).square().sum().item()
     low, high = chi2.interval(1 - 1e-9, weight.numel())
     if not low / 1.5 < squares < 1.5 * high:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import relu
 from torch.nn.modules.module import register_module_forward_hook
 from torch.testing import assert_close
@@ -71,11 +72,20 @@ class Scaled(nn.Module):
         return Scaling.apply(x)
 
 
-DOUBLING, MULTIPLYING, REPLACED, RECORDING = (nn.Linear(6, 6) for _ in range(4))
+DOUBLING, MULTIPLYING, REPLACED, CUTTING = (nn.Linear(6, 6) for _ in range(4))
 DOUBLING.register_forward_hook(lambda layer, inputs, output: 2 * output)
 MULTIPLYING.register_full_backward_hook(lambda layer, at_inputs, at_output: (3 * at_inputs[0],))
 REPLACED.forward = torch.tanh
-RECORDING.register_forward_hook(lambda layer, inputs, output: None)
+CUTTING.register_forward_hook(lambda layer, inputs, output: output[:, :2])
+
+
+class Detaching(Layers):
+    """Keeps the parameters of a layer from getting gradients."""
+
+    def forward(self, x):
+        detached = {name: parameter.detach() for name, parameter in self.one.named_parameters()}
+        x = functional_call(self.one, detached, (x,))
+        return self.last(relu(self.other(relu(x))))
 
 
 @pytest.mark.parametrize("net, reason", [
@@ -84,6 +94,8 @@ RECORDING.register_forward_hook(lambda layer, inputs, output: None)
     (DOUBLING, "does something.*hooks"),
     (MULTIPLYING, "does something"),
     (REPLACED, "does something"),
+    (CUTTING, "does something"),
+    (Detaching(), "does something"),
     (Acting(lambda layer: random.random()), "does something"),
     (Acting(lambda layer: np.random.rand()), "does something"),
     (Acting(lambda layer: torch.rand(())), "does something"),
@@ -107,8 +119,33 @@ def test_hook_for_all_modules_is_refused():
             predict(nn.Linear(6, 6), (6,))
 
 
-def test_hook_that_only_records_is_no_reason():
-    assert len(predict(RECORDING, (6,))) == 1
+def test_hook_that_only_records_is_no_reason_and_sees_no_other_values():
+    recorded = []
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.Softplus())
+    for layer in net:
+        layer.register_forward_hook(lambda layer, inputs, output: recorded.append(output.sum().item()))
+    assert len(predict(net, (6,))) == 1
+    assert len(recorded) == 3
+
+
+class Switching(nn.Sequential):
+    def forward(self, x):
+        self.train()
+        return super().forward(x)
+
+
+def test_dropout_counts_as_the_forward_switches_it():
+    layers = nn.Linear(6, 6), nn.Dropout(), nn.Linear(6, 6)
+    expected = predict(nn.Sequential(*layers), (6,))
+    assert predict(Switching(*layers).eval(), (6,)) == expected
+
+
+def test_prediction_leaves_cuda_untouched(monkeypatch):
+    """Else no process could be forked afterwards that uses it."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", None)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", None)
+    assert len(predict(nn.Linear(6, 6), (6,))) == 1
 
 
 def test_what_a_forward_does_in_training_mode_only_is_no_reason_in_evaluation_mode():

@@ -88,7 +88,7 @@ FUNCTIONS = [  # of the output of a Conv2d and another one
     (lambda x, other: x.to(torch.int8).float(), "it rounds"),
     (lambda x, other: x.T, "has no attribute 'T'"),
     (lambda x, other: x.flatten(1).mean(1), "takes a map"),
-    (lambda x, other: x.mean(1), "not average over height and width"),
+    (lambda x, other: x.mean((2, 1, 3)), "not average over height and width"),
     (lambda x, other: sum([x, x]), r"write a \+ b"),
     (lambda x, other: x + functional.relu(x), "neither term"),
     (lambda x, other: x + functional.max_pool2d(other(x), 2), "shapes differ"),

@@ -18,10 +18,10 @@ ENTRIES = 10_000  # of the samples that are compared, if one sample is not large
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Run a network whatever the caller's mode and device, and restore the states of the random generators."""
+    """Run a network on the CPU in any mode, and restore the states of its random generators; CUDA is not touched."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
             yield
     finally:
         random.setstate(python_state)
@@ -45,8 +45,8 @@ def copied(net: nn.Module, new: Callable[[torch.Tensor], torch.Tensor]) -> nn.Se
 def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless a network and its traced graph compute the same.
 
-    Outputs and gradients are compared for random parameters. Both runs start from the same random numbers, and must
-    draw as many. A network with parameters on the meta device is not checked.
+    Outputs and gradients are compared for random parameters, on the CPU. Both runs start from the same random numbers,
+    and must draw as many. A network with parameters on the meta device is not checked.
 
     Args:
         net: has run-time behaviour that the graph may lack.
@@ -55,8 +55,8 @@ def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -
     """
     if any(parameter.is_meta for parameter in net.parameters()):
         return
-    torch.manual_seed(0)
-    root = copied(net, _draw)
+    torch.default_generator.manual_seed(0)
+    root = copied(net, _draw).cpu()
     before = _sums(root)
     try:
         own = _run(root, root, input_shape)
@@ -70,7 +70,7 @@ def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -
 
 
 class OutOfPlace(fx.Interpreter):
-    """Runs a graph: calls the forward of each module's type, without hooks, and gives it copies of its inputs."""
+    """Runs a graph: calls the forward that each module's type defines, without hooks, on copies of its inputs."""
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the forward that the module's type defines."""
@@ -91,7 +91,7 @@ def _draw(parameter: torch.Tensor) -> torch.Tensor:
     fan_in = max(parameter.shape[-1], parameter[0].numel())
     bound = math.sqrt(6 / fan_in)
     dtype = torch.promote_types(parameter.dtype, torch.float32)
-    return torch.empty(parameter.shape, dtype=dtype, device=parameter.device).uniform_(-bound, bound)
+    return torch.empty(parameter.shape, dtype=dtype).uniform_(-bound, bound)
 
 
 def _sums(root: nn.Module) -> list[float]:
@@ -101,22 +101,25 @@ def _sums(root: nn.Module) -> list[float]:
 class Outcome(NamedTuple):
     """What a run leaves behind."""
 
-    tensors: list[torch.Tensor]  # the output, and the gradient of the input, which passes all that the parameters' do
+    tensors: list[torch.Tensor]  # the output, and the gradients with respect to the input and all parameters
     generators: tuple[Any, ...]  # the states of Python's, NumPy's and torch's, after the forward
 
 
 def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module, input_shape: tuple[int, ...]) -> Outcome:
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     samples = max(1, ENTRIES // math.prod(input_shape))
     inputs = torch.randn(samples, *input_shape).to(next(root.parameters())).requires_grad_()
     output = forward(inputs.clone())  # which may be changed in place, unlike a leaf
     generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
     at_output = torch.randn_like(output)
-    (gradient,) = torch.autograd.grad(output, inputs, at_output, allow_unused=True, materialize_grads=True)
-    return Outcome([output, gradient], generators)
+    sources = [inputs, *root.parameters()]
+    gradients = torch.autograd.grad(output, sources, at_output, allow_unused=True, materialize_grads=True)
+    return Outcome([output, *gradients], generators)
 
 
 def _are_close(own: torch.Tensor, traced: torch.Tensor) -> bool:
+    if own.shape != traced.shape:
+        return False
     return torch.equal(own, traced) or bool((own - traced).abs().max() <= 1e-5 * own.abs().max())

@@ -104,12 +104,15 @@ def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_parameters(net)
-    graph = _trace(copied(net, torch.empty_like))
-    walk = Walk(nn.Sequential(net), graph, initialization, input_shape)
+    root = copied(net, torch.empty_like)  # since its forward may change modules or parameters
+    graph = _trace(root)
+    for parameter, original in zip(root.parameters(), net.parameters()):
+        parameter.data = original.data
+    walk = Walk(root, graph, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
     check(isinstance(output, Signal), "cannot predict this network: its forward returns something else than one tensor")
     reached = ancestors(output)
-    _check_all_reached(net, walk, reached)
+    _check_all_reached(root, walk, reached)
     output.start_backward()
     for signal in walk.signals():
         if signal in reached:
@@ -271,21 +274,21 @@ def _line(node: fx.Node) -> str:
 def _check_parameters(net: nn.Module) -> None:
     """Refuse parameters that are not drawn as they are: uninitialized, or computed (weight norm, pruning)."""
     check("_orig_mod" not in dict(net.named_children()), "the network is compiled; predict before torch.compile")
-    for name, module in net.named_modules():
-        place = f"cannot predict layer '{name}' ({type(module).__name__})"
+    for layer, module in net.named_modules():
+        place = f"cannot predict layer '{layer}' ({type(module).__name__})"
         check(not isinstance(module, LazyModuleMixin), f"{place}: its shape is not known before it has seen an input")
         names = {name for name, _ in module.named_parameters()}
         check(not isinstance(module, WEIGHT_LAYERS) or names <= {"weight", "bias"},
               f"{place}: its weights are computed from other parameters")
 
 
-def _check_all_reached(net: nn.Module, walk: Walk, reached: set[Signal]) -> None:
+def _check_all_reached(root: nn.Sequential, walk: Walk, reached: set[Signal]) -> None:
     check(walk.layers, "the network has no weight layer (Conv2d or Linear) to predict")
     for name, layer in walk.layers.items():
         check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
-    for name, parameter in net.named_parameters():
+    for target, parameter in root.named_parameters():
         used = _place(parameter) in walk.places
-        check(used, f"cannot predict parameter '{name}': it belongs to no Conv2d or Linear in use")
+        check(used, f"cannot predict parameter '{_name(target)}': it belongs to no Conv2d or Linear in use")
 
 
 def input_moments(images: torch.Tensor) -> tuple[float, float]:

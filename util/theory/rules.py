@@ -12,6 +12,7 @@ Conv2d and Linear, which have weights, are `util.theory.signals.WeightLayer`.
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import Callable, Sequence
 
 import torch
@@ -24,11 +25,23 @@ from util.theory.windows import Windows
 
 
 def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
-    """Apply an elementwise function to a normal signal, or behind other such functions and max pools."""
+    """Apply an elementwise function to a normal signal, or behind other such functions and max pools.
+
+    Kinks elsewhere than at 0 are those of its own input. Behind another activation that is not linear, the quadrature
+    misses them, and errs by up to some percent.
+    """
     before = _activated(signal)
-    function = nn.Sequential(before.function, module)
+
+    def function(z: torch.Tensor) -> torch.Tensor:
+        return forward_of(module)(before.function(z))
+
     added = KINKS[type(module)](module) if type(module) in KINKS else ()
     return ActivatedMaximum(before.field, function, before.kinks.union(added), before.seen, before.shape)
+
+
+def forward_of(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the forward that a module's type defines, without the hooks of a user."""
+    return partial(type(module).forward, module)
 
 
 def _activated(signal: Signal) -> ActivatedMaximum:
@@ -94,6 +107,11 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     return _with_shape(shape, signal)
 
 
+def reshape_by_module(module: nn.Module, signal: Signal) -> Signal:
+    """Flatten as a module does."""
+    return reshape(forward_of(module), signal)
+
+
 def _with_shape(shape: tuple[int, ...], signal: Signal) -> Signal:
     if isinstance(signal, ActivatedMaximum):
         return ActivatedMaximum(signal.field, signal.function, signal.kinks, signal.seen, shape)
@@ -155,7 +173,8 @@ def _dropout_function(signal: Signal, p: float = 0.5, training: bool = True, inp
 
 def _mean_function(signal: Signal, dim: int | Sequence[int], keepdim: bool = False) -> Signal:
     check_map(signal)
-    check({axis % 4 for axis in windows.both(dim)} == {2, 3}, "it does not average over height and width")
+    axes = [dim] if isinstance(dim, int) else dim
+    check({axis % 4 for axis in axes} == {2, 3}, "it does not average over height and width")
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
     if not keepdim:
         average.shape = average.shape[:2]
@@ -193,8 +212,7 @@ RULES = {  # (module, signal) -> signal, by the module's type
     nn.AdaptiveMaxPool2d: max_pool,
     nn.AvgPool2d: average_pool,
     **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d), dropout),
-    nn.Flatten: reshape,
-    nn.Identity: reshape,
+    **dict.fromkeys((nn.Flatten, nn.Identity), reshape_by_module),
     nn.MaxPool2d: max_pool,
 }
 FUNCTIONS = {  # (signal, further arguments) -> signal, by the function, or the name of a tensor's method

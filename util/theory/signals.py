@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import torch
 from torch import nn
@@ -172,7 +172,7 @@ class ActivatedMaximum(Signal):
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
-    def __init__(self, field: Signal, function: nn.Module, kinks: set[float], seen: Windows,
+    def __init__(self, field: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float], seen: Windows,
                  shape: tuple[int, ...]) -> None:
         super().__init__(shape, field)
         self.field = field
