@@ -20,7 +20,7 @@ READMES = [ROOT / "README.md", ROOT / "util" / "theory" / "README.md", STUDY / "
 TEXT, THEORY, _ = (path.read_text(encoding="utf-8") for path in READMES)
 REMEDY, PROGRAM, FACTORS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 WITH_FACTORS = PROGRAM.replace("\noptimizer", f"\n{FACTORS}\noptimizer").replace("lr=0.001", "lr=learning_rate")
-NAMES = {"VGG-11": "vgg11", "VGG-16": "vgg16", "perceptron (GELU)": "perceptron",
+NAMES = {"VGG-11": "vgg11", "VGG-16": "vgg16", "perceptron (GELU)": "perceptron", "residual network": "resnet20",
          "the tutorial's (10 layers)": "10", "the tutorial's (5 layers)": "5"}
 INITIALIZATIONS = {
     "PyTorch's initialization": lambda depth: predict_for(pytorch, Net(depth)),
