@@ -13,6 +13,7 @@ from torch import fx, nn
 
 CAUSES = ("hooks, in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments "
           "to parameters, or random choices in Python")
+LARGEST = 1_000_000  # entries of parameters whose gradients are compared, since larger ones take most of the time
 ENTRIES = 10_000  # of the samples that are compared, if one sample is not larger
 
 
@@ -101,7 +102,7 @@ def _sums(root: nn.Module) -> list[float]:
 class Outcome(NamedTuple):
     """What a run leaves behind."""
 
-    tensors: list[torch.Tensor]  # the output, and the gradients with respect to the input and all parameters
+    tensors: list[torch.Tensor]  # the output, and the gradients with respect to the input and the parameters
     generators: tuple[Any, ...]  # the states of Python's, NumPy's and torch's, after the forward
 
 
@@ -114,7 +115,7 @@ def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module, input
     output = forward(inputs.clone())  # which may be changed in place, unlike a leaf
     generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
     at_output = torch.randn_like(output)
-    sources = [inputs, *root.parameters()]
+    sources = [inputs, *(parameter for parameter in root.parameters() if parameter.numel() <= LARGEST)]
     gradients = torch.autograd.grad(output, sources, at_output, allow_unused=True, materialize_grads=True)
     return Outcome([output, *gradients], generators)
 

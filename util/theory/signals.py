@@ -172,8 +172,8 @@ class ActivatedMaximum(Signal):
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
-    def __init__(self, field: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float], seen: Windows,
-                 shape: tuple[int, ...]) -> None:
+    def __init__(self, field: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float],
+                 seen: Windows, shape: tuple[int, ...]) -> None:
         super().__init__(shape, field)
         self.field = field
         self.function = function
