@@ -1,6 +1,8 @@
 """What several test files use."""
+import contextlib
 import hashlib
 import pickle
+import resource
 import tarfile
 
 import numpy as np
@@ -16,6 +18,17 @@ from util.static_preconditioned_train import static_preconditioned_train
 METHODS = {"default": default_train, "preconditioned": static_preconditioned_train,
            "initialization-only": initialization_only_train}
 RNG = np.random.default_rng(0)
+
+
+@contextlib.contextmanager
+def full_disk(room):
+    """Let no file grow beyond some bytes; not for longer than needed, since pytest writes files, too."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def random_batch():

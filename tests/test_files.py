@@ -1,9 +1,9 @@
 """Files are written whole or not at all, and what cannot be written is found out before the work."""
 import os
-import resource
 
 import pytest
 
+from tests.helpers import full_disk
 from util.failure import Failure
 from util.files import check_writable, write_whole
 
@@ -16,17 +16,8 @@ def path(tmp_path):
     return path
 
 
-@pytest.fixture
-def full_disk():
-    """No file can have more than 1000 bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_full_disk_leaves_the_old_file(path, full_disk):
-    with pytest.raises(Failure, match=f"^cannot write '{path}': File too large$"):
+def test_a_full_disk_leaves_the_old_file(path):
+    with full_disk(room=1000), pytest.raises(Failure, match=f"^cannot write '{path}': File too large$"):
         write_whole(str(path), lambda file: file.write(bytes(2000)))
     assert path.read_bytes() == b"old"
     assert os.listdir(path.parent) == ["file"]

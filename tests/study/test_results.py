@@ -1,11 +1,11 @@
 """Files of results: what is read, what is refused, and how rows are appended."""
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import full_disk
 from tests.study.helpers import BRIEF, HEADER, holding, rows_of, study, trainings
 from util import data, study as package
 from util.failure import Failure
@@ -86,14 +86,11 @@ def test_an_older_file_keeps_its_columns_in_any_order_and_below_a_byte_order_mar
 
 
 @holding(ROW)
-def test_half_a_row_is_taken_back_where_there_is_no_room(path, request):
+def test_half_a_row_is_taken_back_where_there_is_no_room(path):
     """The limit is 10 bytes more than the file has."""
     (result,) = read_results(path)
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
-    with pytest.raises(Failure, match="no space is left for a whole row"):
+    with full_disk(room=len(before) + 10), pytest.raises(Failure, match="no space is left for a whole row"):
         append(result, path)
     assert path.read_bytes() == before
 
