@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.theory.monte_carlo import extent
+from tests.theory.monte_carlo import factors
 from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.study.methods import pytorch_zero_biases
@@ -103,8 +103,7 @@ def test_networks_that_do_not_learn_have_the_losses_of_the_study(best):
 def test_networks_have_the_factors_that_are_shown():
     shown = {cells[0]: cells[1] for cells in rows(THEORY)}
     for name, (net, input_shape) in NETWORKS.items():
-        factors = [1 / layer.weight_gradient_std for layer in predict(net, input_shape)]
-        assert shown[name] == extent(factors), name
+        assert shown[name] == factors(predict(net, input_shape)), name
 
 
 @pytest.mark.parametrize("name", INITIALIZATIONS)

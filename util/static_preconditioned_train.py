@@ -90,7 +90,7 @@ class Preconditioning:
 def _check_scale(layer: LayerStatistics, weight: nn.Parameter) -> None:
     """Refuse statistics of other weights.
 
-    Normal weights pass but with a probability of 1e-9. The factor of 1.5 leaves room for a few steps of training.
+    Their mean square may be 1.5 times beyond what normal weights reach except with a probability of 1e-9.
     """
     squares = (weight.detach().double() / layer.weight_std).square().sum().item()
     low, high = chi2.interval(1 - 1e-9, weight.numel())

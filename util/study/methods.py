@@ -239,10 +239,9 @@ METHODS = {
 
 def pairs() -> dict[str, str]:
     """Return for each method with fixed factors the one that differs in nothing but its plain gradients, if any."""
-    names = {method: name for name, method in METHODS.items()}
-    fixed = {name: method for method, name in names.items() if method.gradient == "fixed factors"}
-    alone = {name: names.get(method._replace(gradient="plain")) for name, method in fixed.items()}
-    return {name: other for name, other in alone.items() if other}
+    alone = {method._replace(gradient="fixed factors"): name
+             for name, method in METHODS.items() if method.gradient == "plain"}
+    return {name: alone[method] for name, method in METHODS.items() if method in alone}
 
 
 PAIRS = pairs()

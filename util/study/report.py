@@ -155,10 +155,10 @@ def theory_tables(results: Results, family: str) -> Iterator[str]:
                     "training, by the theory.", "spread", spread_cell)
     first = "conv1.weight" if family != NAMED else "the first weights"
     yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
-                "the theory.", f"gradient of {first}", lambda *at: f"{first_gradient(*at):.2g}")
+                "the theory.", f"gradient of {first}", lambda name, network: f"{first_gradient(name, network):.2g}")
     yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
                 "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
-                lambda *at: f"{difference_left(*at):.2g}")
+                lambda name, network: f"{difference_left(name, network):.2g}")
 
 
 def outcome_table(results: Results) -> str:

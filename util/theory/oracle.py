@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from util.theory.rules import forward_of
+
 CAUSES = ("hooks, in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments "
           "to parameters, or random choices in Python")
 LARGEST = 1_000_000  # entries of parameters whose gradients are compared, since larger ones take most of the time
@@ -75,8 +77,7 @@ class OutOfPlace(fx.Interpreter):
 
     def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the forward that the module's type defines."""
-        module = self.fetch_attr(target)
-        return type(module).forward(module, *args, **kwargs)
+        return forward_of(self.fetch_attr(target))(*args, **kwargs)
 
     def fetch_args_kwargs_from_env(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the copies."""

@@ -39,7 +39,7 @@ def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
     return ActivatedMaximum(before.field, function, before.kinks.union(added), before.seen, before.shape)
 
 
-def forward_of(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def forward_of(module: nn.Module) -> Callable[..., torch.Tensor]:
     """Return the forward that a module's type defines, without the hooks of a user."""
     return partial(type(module).forward, module)
 
