@@ -10,7 +10,8 @@ from tests.theory.monte_carlo import factors
 from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.study.methods import pytorch_zero_biases
-from util.study.networks import vgg16
+from util.study.networks import NAMED, Network, vgg16
+from util.study.theory import spread
 from util.theory import predict, predict_for, weight_gradient_spread
 from util.theory.initializations import he, pytorch
 
@@ -20,8 +21,9 @@ READMES = [ROOT / "README.md", ROOT / "util" / "theory" / "README.md", STUDY / "
 TEXT, THEORY, _ = (path.read_text(encoding="utf-8") for path in READMES)
 REMEDY, PROGRAM, FACTORS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 WITH_FACTORS = PROGRAM.replace("\noptimizer", f"\n{FACTORS}\noptimizer").replace("lr=0.001", "lr=learning_rate")
-NAMES = {"VGG-11": "vgg11", "VGG-16": "vgg16", "perceptron (GELU)": "perceptron", "residual network": "resnet20",
-         "the tutorial's (10 layers)": "10", "the tutorial's (5 layers)": "5"}
+NAMES = {"VGG-11": Network(NAMED, "vgg11"), "VGG-16": Network(NAMED, "vgg16"),
+         "perceptron (GELU)": Network(NAMED, "perceptron"), "residual network": Network(NAMED, "resnet20"),
+         "the tutorial's (10 layers)": Network("relu", 10), "the tutorial's (5 layers)": Network("relu", 5)}
 INITIALIZATIONS = {
     "PyTorch's initialization": lambda depth: predict_for(pytorch, Net(depth)),
     "PyTorch's, without biases": lambda depth: predict_for(pytorch_zero_biases, Net(depth)),
@@ -88,13 +90,15 @@ def test_opening_shows_what_the_study_found(best):
         assert cells == [*best[name, "5"], *best[name, "10"]]
 
 
-def test_networks_that_do_not_learn_have_the_losses_of_the_study(best):
+def test_networks_that_do_not_learn_have_the_spreads_and_losses_of_the_study(best):
     (header,) = (cells for cells in rows(TEXT) if cells[0] == "network")
     shown = [cells for cells in rows(TEXT) if cells[0] in NAMES]
     assert len(shown) == len(NAMES)
-    for name, _, *cells in shown:
+    for name, spread_cell, *cells in shown:
+        network = NAMES[name]
+        assert float(spread_cell.replace(",", "")) == float(f"{spread('PyTorch', network):.3g}")
         for method, cell in zip(header[2:], cells):
-            loss, accuracy = best[method.strip("*"), NAMES[name]]
+            loss, accuracy = best[method.strip("*"), str(network.member)]
             mean_loss, *_ = loss.split(" ")
             mean_accuracy, *_ = accuracy.split(" ")
             assert cell == f"{mean_loss} ({mean_accuracy} %)"
@@ -110,22 +114,25 @@ def test_networks_have_the_factors_that_are_shown():
 def test_initializations_have_the_spreads_that_are_shown(name):
     shown = {title: cells for title, *cells in rows(TEXT)}
     for depth, cell in zip(shown["weight-gradient spread, at depth"], shown[name]):
-        statistics = INITIALIZATIONS[name](int(depth))
-        spread = weight_gradient_spread(statistics)
-        assert float(cell.replace(",", "")) == float(f"{spread:.3g}")
+        found = weight_gradient_spread(INITIALIZATIONS[name](int(depth)))
+        assert float(cell.replace(",", "")) == float(f"{found:.3g}")
+
+
+def headings(page):
+    """Return what a link to each heading of a page ends with."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.M)
+    return [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
 
 
 @pytest.mark.parametrize("path", READMES, ids=["demo", "theory", "study"])
 def test_links_lead_to_files_and_headings(path):
-    text = path.read_text(encoding="utf-8")
-    titles = re.findall(r"^#+ (.*)", text, re.M)
-    words = [re.sub(r"[^\w -]", "", title) for title in titles]
-    headings = ["#" + title.lower().replace(" ", "-") for title in words]
-    links = re.findall(r"\]\((?!https?:)([^)]*)\)", text)
+    links = re.findall(r"\]\((?!https?:)([^)]*)\)", path.read_text(encoding="utf-8"))
     assert links
     for link in links:
-        file, _, _ = link.partition("#")
-        assert (path.parent / file).exists() if file else link in headings, link
+        file, _, heading = link.partition("#")
+        page = path.parent / file if file else path
+        assert page.exists(), link
+        assert not heading or heading in headings(page), link
 
 
 def test_rooms_list_their_files():
