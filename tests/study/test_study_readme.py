@@ -50,11 +50,6 @@ def test_readme_links_to_every_page(name):
     assert f"[{name}](results/{name})" in TEXT
 
 
-def test_readme_shows_the_pages_table_of_what_the_preconditioner_adds():
-    shown = sections(TEXT)["what-the-preconditioner-adds"]
-    assert rows(shown) == rows(PAGES["depth.md"][PAIRS])
-
-
 def differences(text, depth, spread, difference):
     """Return a column of a section's table; a row is found by its depth and the first two digits of its spread."""
     return {(row[depth], f"{float(row[spread]):.2g}"): row[difference] for row in rows(text)[2:]}
