@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from util.curves import final_loss
 from util.data import DataSet, load
 from util.failure import Failure, plain_endings
 from util.files import make_folder
@@ -33,8 +32,8 @@ from util.study.networks import TUTORIAL
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
-from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
-                                reduce_losses, rounded)
+from util.study.results import (SETTINGS, Trial, TrialResult, append, check_settings, read_results, reduce_losses,
+                                rounded)
 from util.study.statistics import Results
 from util.training import evaluate, train
 
@@ -44,23 +43,25 @@ def main() -> None:
     options = parse_options()
     held = read_results(options.file)
     complete_settings(options, held)
-    check_reference(options, held)
+    known = {result.trial for result in held}
+    missing = [trial for trial in wanted(options) if trial not in known]
     if options.pictures:
         make_folder(options.pictures, "--pictures")
-    if options.methods:
-        train_missing(options, held)
+    if missing:
+        train_all(missing, options)
         held = read_results(options.file)
-    elif not held:
+    if not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
-    method, rate = options.reference or ("default", None)
-    tables = difference_tables(results, method, rate) if options.reference else sections(results)
+    tables = sections(results)
+    if options.reference:
+        tables = difference_tables(results, *options.reference)
+        if not results.references(*options.reference):
+            raise Failure(f"--reference: '{options.file}' has no training of this method at such a rate, or all diverged")
     print(page(options.file.name, results, tables), flush=True)
     if options.pictures:
         print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
         draw_all(results, options.pictures)
-    if options.reference and not results.references(method, rate):
-        raise Failure(f"--reference: all trainings of {method} in '{options.file}' diverged")
 
 
 def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
@@ -73,54 +74,26 @@ def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
         check_settings(f"{options.file}:2", held[0].trial, options)
 
 
-def check_reference(options: Namespace, held: list[TrialResult]) -> None:
-    """Refuse a reference that neither was trained nor will be."""
-    if not options.reference:
-        return
-    method, rate = options.reference
-    pairs = {(result.trial.method, result.trial.learning_rate) for result in held} | set(options.methods)
-    if not any(method == name and rate in (None, other) for name, other in pairs):
-        raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
-
-
-def train_missing(options: Namespace, held: list[TrialResult]) -> None:
-    """Train what the file lacks, several at a time; append each result, and print it."""
-    known = {result.trial for result in held}
+def train_all(trials: list[Trial], options: Namespace) -> None:
+    """Train several at a time; append each result to the file, and print it."""
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
-    if options.dataset != "auto" and known >= set(wanted(options, options.dataset)):
-        return
     data = load(options.dataset, options.data_dir, options.images)
-    missing = [trial for trial in wanted(options, data.name) if trial not in known]
-    check_appendable(missing[0], options.file)
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    options.file.open("ab").close()  # raises an OSError, before the work, where no row can be appended
     start = time.monotonic()
-    for done, (trial, result) in enumerate(run_parallel(partial(perform, data), missing, options.jobs), start=1):
+    named = [trial._replace(dataset=data.name) for trial in trials]  # what "auto" stands for
+    for done, (trial, result) in enumerate(run_parallel(partial(perform, data), named, options.jobs), start=1):
         append(result, options.file)
-        left = len(missing) - done
+        left = len(named) - done
         minutes = (time.monotonic() - start) / done * left / 60
-        print(f"{trial}: {describe(result)}; {left} left, about {minutes:.0f} min", flush=True)
+        print(f"{trial}: {result}; {left} left, about {minutes:.0f} min", flush=True)
 
 
-def describe(result: TrialResult) -> str:
-    """Say what came out of a training."""
-    loss = final_loss(np.array(result.losses))
-    return f"training loss {loss:.3f}, test loss {result.test_loss:.3f}, accuracy {result.test_accuracy:.1%}"
-
-
-def wanted(options: Namespace, dataset: str) -> list[Trial]:
+def wanted(options: Namespace) -> list[Trial]:
     """Return the trials that the command line names."""
-    trials = []
-    for network, seed, (method, rate) in product(options.networks, options.seeds, options.methods):
-        trials.append(Trial(
-            method=method,
-            learning_rate=rate,
-            decay=options.decay,
-            network=network,
-            seed=seed,
-            dataset=dataset,
-            images=options.images,
-            epochs=options.epochs,
-        ))
-    return trials
+    named = product(options.networks, options.seeds, options.methods)
+    settings = options.dataset, options.images, options.epochs
+    return [Trial(method, rate, options.decay, network, seed, *settings) for network, seed, (method, rate) in named]
 
 
 def perform(data: DataSet, trial: Trial) -> TrialResult:
@@ -140,10 +113,10 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     result = TrialResult(trial, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, trial.steps))
     if not measured or result.diverged:
         return result
-    after = measure_and_predict(net, data, trial.seed)
-    growth = [rounded(layers.tolist()) for layers in after / before]
-    return result._replace(weight_growth=growth[0], measured_gradient_growth=growth[1],
-                           predicted_gradient_growth=growth[2])
+    growths = measure_and_predict(net, data, trial.seed) / before
+    weights, measured_gradients, predicted_gradients = map(rounded, growths)
+    return result._replace(weight_growth=weights, measured_gradient_growth=measured_gradients,
+                           predicted_gradient_growth=predicted_gradients)
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -48,7 +48,7 @@ def sections(results: Results) -> Iterator[str]:
         yield from theory_tables(results, family)
     yield outcome_table(results)
     yield rate_table(results)
-    yield from difference_tables(results, "default", None)
+    yield from difference_tables(results, "default", rates=[])
     yield growth_table(results)
 
 
@@ -210,10 +210,10 @@ def _rate_cell(rate: float, rates: Sequence[float]) -> str:
     return f"{rate:.2g}{edge}"
 
 
-def difference_tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
+def difference_tables(results: Results, method: str, rates: Sequence[float]) -> Iterator[str]:
     """Yield the tables of differences from a method under all conditions; without a rate, all are at their best."""
-    for reference in results.references(method, rate):
-        yield difference_table(results, reference, best_only=rate is None)
+    for reference in results.references(method, rates):
+        yield difference_table(results, reference, best_only=not rates)
 
 
 def difference_table(results: Results, reference: Configuration, best_only: bool) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
-import math
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple
 
 import numpy as np
 
 from util.curves import final_loss
+from util.data import TRAINING_IMAGES
 from util.failure import Failure
 from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
@@ -96,10 +96,24 @@ class TrialResult(NamedTuple):
     predicted_gradient_growth: tuple[float, ...] = ()
 
     @property
+    def growths(self) -> tuple[tuple[float, ...], ...]:
+        """All three growths."""
+        return self.weight_growth, self.measured_gradient_growth, self.predicted_gradient_growth
+
+    @property
+    def final_loss(self) -> float:
+        """The mean training loss over the last tenth of the training, in nats."""
+        return final_loss(np.array(self.losses))
+
+    @property
     def diverged(self) -> bool:
-        """Whether a loss is not finite, or the last tenth of the training lies too high."""
+        """Whether a loss is not finite, or the final loss is too high."""
         finite = np.isfinite([*self.losses, self.test_loss]).all()
-        return not finite or final_loss(np.array(self.losses)) > DIVERGED
+        return not finite or self.final_loss > DIVERGED
+
+    def __str__(self) -> str:
+        training = f"training loss {self.final_loss:.3f}"
+        return f"{training}, test loss {self.test_loss:.3f}, accuracy {self.test_accuracy:.1%}"
 
 
 def reduce_losses(losses: np.ndarray, steps: int) -> tuple[float, ...]:
@@ -110,7 +124,7 @@ def reduce_losses(losses: np.ndarray, steps: int) -> tuple[float, ...]:
     return rounded([part.mean() for part in parts])
 
 
-def rounded(numbers: list[float]) -> tuple[float, ...]:
+def rounded(numbers: Iterable[float]) -> tuple[float, ...]:
     """Round to five significant digits, which is what a row keeps."""
     return tuple(float(f"{number:.5g}") for number in numbers)
 
@@ -148,26 +162,35 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "predicted_gradient_growth": numbers,
 }
 COLUMNS = list(PARSERS)
-YOUNGER = {"network": "", "activation": "relu"}  # columns that older files lack, and what is true of all their rows
+LIMITS = {  # lowest and highest
+    "learning_rate": (1e-30, 1e30),
+    "seed": (0, 2**32 - 1),
+    "images": (MINIBATCH, TRAINING_IMAGES),
+    "epochs": (1, 10**6),
+    "test_accuracy": (0, 1),
+}
 SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in common
 
 
-def write_row(result: TrialResult, columns: Sequence[str]) -> str:
-    """Return a result as a line of a file that has these columns."""
+def write_row(result: TrialResult) -> str:
+    """Return a result as a line of a file."""
     cells = {**result.trial._asdict(), **result.trial.network.cells(), **result._asdict()}
-    for name, value in cells.items():
-        if PARSERS.get(name) is numbers:
-            cells[name] = " ".join(map(repr, value))
-    text = io.StringIO()
-    csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    return ",".join(write_cell(cells[name]) for name in COLUMNS) + "\n"
+
+
+def write_cell(value: object) -> str:
+    """Return a value as a cell; spaces stand between several numbers."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_row(row: dict[str, str]) -> TrialResult:
     """Return the result of a row, whose cells are named by the header; a ValueError says what is wrong."""
     if None in row or None in row.values():  # so says `csv.DictReader`
         raise ValueError("it has not as many columns as the header")
-    values = {name: PARSERS[name](text) for name, text in {**YOUNGER, **row}.items()}
+    values = {name: PARSERS[name](text) for name, text in row.items()}
+    for name, (lowest, highest) in LIMITS.items():
+        if not lowest <= values[name] <= highest:
+            raise ValueError(f"{name} is {values[name]}, not from {lowest} to {highest}")
     values["network"] = read_network(values.pop("depth"), values.pop("activation"), values["network"])
     trial = Trial(**{name: values.pop(name) for name in Trial._fields})
     result = TrialResult(trial, **values)
@@ -181,17 +204,10 @@ def _check_row(result: TrialResult) -> None:
         raise ValueError(f"there is no method '{trial.method}'")
     if trial.dataset not in DATASETS:
         raise ValueError(f"there is no dataset '{trial.dataset}'")
-    if not 0 < trial.learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {trial.learning_rate}")
-    if trial.seed < 0 or trial.images < MINIBATCH or trial.epochs < 1:
-        raise ValueError("seed, images or epochs are too small")
-    if not 0 <= result.test_accuracy <= 1:
-        raise ValueError(f"test_accuracy is {result.test_accuracy}, not from 0 to 1")
     parts = min(PARTS, trial.steps)
     if len(result.losses) != parts:
         raise ValueError(f"there are {len(result.losses)} losses instead of {parts}")
-    growths = result.weight_growth, result.measured_gradient_growth, result.predicted_gradient_growth
-    if set(map(len, growths)) not in ({0}, {TUTORIAL_DEPTH}):
+    if set(map(len, result.growths)) not in ({0}, {TUTORIAL_DEPTH}):
         raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")
 
 
@@ -203,32 +219,26 @@ def read_results(path: Path) -> list[TrialResult]:
     Raises:
         Failure: names the first line that cannot be read, or whose data set, images or epochs are not the first row's.
     """
-    return _read(path)[1]
-
-
-def _read(path: Path) -> tuple[Sequence[str], list[TrialResult]]:
-    """Return a file's columns and results."""
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     if not text:
-        return [], []
+        return []
     reader = csv.DictReader(io.StringIO(text))
     results: dict[Trial, TrialResult] = {}
     try:
-        columns = reader.fieldnames or []
-        if not set(COLUMNS) - set(YOUNGER) <= set(columns) <= set(COLUMNS):
+        if reader.fieldnames != COLUMNS:
             raise Failure(f"{path}:1: the header is not '{','.join(COLUMNS)}' in UTF-8")
         if not text.endswith("\n"):
-            last = len(text.split("\n"))
+            last = text.count("\n") + 1
             raise Failure(f"{path}:{last}: the last line is not finished; delete it, and its training will be repeated")
         for row in reader:
-            if row != dict(zip(columns, columns)):
+            if list(row.values()) != COLUMNS:
                 result = read_row(row)
                 first = next(iter(results), result.trial)
                 check_settings(f"{path}:{reader.line_num}", result.trial, first)
                 results.setdefault(result.trial, result)
     except (ValueError, csv.Error) as error:
         raise Failure(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error
-    return columns, list(results.values())
+    return list(results.values())
 
 
 def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
@@ -239,40 +249,20 @@ def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
             raise Failure(f"{place}: {name} is {found}, not {expected}")
 
 
-def check_appendable(trial: Trial, path: Path) -> None:
-    """Raise a `Failure` or OSError unless a row of this trial can be appended; a missing file is made.
-
-    The trial must have the settings of the file, and a network that its columns can name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab"):
-        _columns_for(trial, path)
-
-
-def _columns_for(trial: Trial, path: Path) -> Sequence[str]:
-    """Return the columns of the file, none if it has no header yet; raise if they cannot hold the trial."""
-    columns, results = _read(path)
-    if results:
-        check_settings(str(path), results[0].trial, trial)
-    cells = trial.network.cells()
-    for name, value in YOUNGER.items():
-        if columns and name not in columns and cells[name] != value:
-            raise Failure(f"'{path}' has no column for {name} {cells[name]}; name a new file")
-    return columns
-
-
 def append(result: TrialResult, path: Path) -> None:
-    """Append a row, and the header if there is none; several studies may do so at once.
+    """Append a row, below a header in a new file; several studies may do so at once.
 
     Raises:
         Failure: if the file is of other settings, or no space is left for the whole row; then the file stays as it was.
     """
     with open(path, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        columns = _columns_for(result.trial, path)
-        header = "" if columns else ",".join(COLUMNS) + "\n"
-        row = (header + write_row(result, columns or COLUMNS)).encode()
+        held = read_results(path)
+        if held:
+            check_settings(str(path), held[0].trial, result.trial)
         before = file.seek(0, os.SEEK_END)
+        header = "" if before else ",".join(COLUMNS) + "\n"
+        row = (header + write_row(result)).encode()
         if file.write(row) < len(row):
             file.truncate(before)
             raise Failure(f"no space is left for a whole row in '{path}'")

@@ -10,7 +10,7 @@ from scipy import stats
 
 from util.curves import final_loss, loss_around
 from util.study.methods import METHODS, PAIRS
-from util.study.results import Conditions, Configuration, Sweep, TrialResult
+from util.study.results import DIVERGED, Conditions, Configuration, Sweep, TrialResult
 
 OUTCOMES = ("around 0.1", "around 1", "last tenth", "test loss", "test accuracy, %")
 EARLY = 0
@@ -90,12 +90,10 @@ class Results:
         networks = [conditions.network for conditions in self.conditions()]
         return sorted({network.member for network in networks if network.kind == kind})
 
-    def references(self, method: str, rate: float | None) -> list[Configuration]:
-        """Return a method under all conditions, at a rate or at its best one, unless a training diverged."""
+    def references(self, method: str, rates: Sequence[float]) -> list[Configuration]:
+        """Return a method under all conditions, at some rates or else at its best one, unless a training diverged."""
         found = [each for each in self.by_seed if each.method == method and not self.diverged(each)]
-        if rate is None:
-            return list(filter(self.is_best, found))
-        return [each for each in found if each.learning_rate == rate]
+        return [each for each in found if (each.learning_rate in rates if rates else self.is_best(each))]
 
     def pairs(self) -> list[tuple[Configuration, Configuration]]:
         """Return each preconditioned method and its initialization alone, under the same conditions, at best rates."""
@@ -130,8 +128,7 @@ class Results:
 
     def growth(self, configuration: Configuration) -> np.ndarray:
         """Return (3, layers) geometric means of growths: weights, gradients measured, predicted; else nothing."""
-        growths = [(result.weight_growth, result.measured_gradient_growth, result.predicted_gradient_growth)
-                   for result in self.reported(configuration) if result.weight_growth]
+        growths = [result.growths for result in self.reported(configuration) if result.weight_growth]
         return np.prod(growths, axis=0) ** (1 / len(growths)) if growths else np.empty(0)
 
 
@@ -194,7 +191,7 @@ def good_rates(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, 
     Between them, it may be worse: a gap is passed over.
     """
     between = np.geomspace(rates[0], rates[-1], 10_001)
-    finite = np.minimum(losses, 10)  # instead of infinity
+    finite = np.minimum(losses, DIVERGED)
     interpolated = np.interp(np.log(between), np.log(rates), finite)
     good = between[interpolated <= min(losses) + 0.1]
     return float(good[0]), float(good[-1])
