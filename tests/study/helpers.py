@@ -9,8 +9,8 @@ import pytest
 
 from util.study import __main__ as command
 
-HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,network,torch,test_loss,test_accuracy,"
-          "losses,weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
+HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,network,torch,test_loss,"
+          "test_accuracy,losses,weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
 BRIEF = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # two steps
 
 

@@ -25,10 +25,10 @@ from torch import nn
 from util.data import DataSet, load
 from util.failure import Failure, plain_endings
 from util.files import make_folder
+from util.network import TUTORIAL_DEPTH
 from util.options import DEFAULTS
 from util.parallel import run_parallel
 from util.study.methods import METHODS, measure, predict_by_theory
-from util.study.networks import TUTORIAL
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
@@ -57,7 +57,7 @@ def main() -> None:
     if options.reference:
         tables = difference_tables(results, *options.reference)
         if not results.references(*options.reference):
-            raise Failure(f"--reference: '{options.file}' has no training of this method at such a rate, or all diverged")
+            raise Failure(f"--reference: '{options.file}' has no training of that method and rate, or all diverged")
     print(page(options.file.name, results, tables), flush=True)
     if options.pictures:
         print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
@@ -105,7 +105,7 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     if trial.decay:
         let_decay(optimizer, trial.steps)
 
-    measured = trial.network.member == TUTORIAL.member
+    measured = trial.network.member == TUTORIAL_DEPTH
     if measured:
         before = measure_and_predict(net, data, trial.seed)
     losses = train(net, data.training, optimizer, trial.epochs, trial.seed, report=lambda line: None)

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
 from util.study.methods import INITIALIZATIONS, METHODS
-from util.study.networks import NAMED, TUTORIAL, Network
+from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES, Conditions, Sweep
 from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval, outcomes
 from util.study.theory import KNOWN, difference_left, first_gradient, predictions, spread
@@ -177,7 +178,7 @@ def scales() -> Figure:
     """Draw signals and gradients along the tutorial's network and a deep one, by the theory, for white noise."""
     figure = new_figure(9, 6)
     panels = figure.subplots(2, 2, sharex="col")
-    for (top, bottom), number in zip(panels.T, (TUTORIAL.member, DEEP)):
+    for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
         for name in KNOWN:
             layers = predictions(name, Network("relu", number))
             colour = INITIALIZATIONS[name].colour
@@ -188,7 +189,7 @@ def scales() -> Figure:
             bottom.plot(place, gradients, color=colour, label=name)
         bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
-        title = "the tutorial's network" if number == TUTORIAL.member else f"depth {number}"
+        title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"
         top.set(title=title, ylabel="signal at the layer's input", yscale="log")
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
     add_legend(figure, columns=4)

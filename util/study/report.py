@@ -5,8 +5,9 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
-from util.study.networks import NAMED, TUTORIAL, Network
+from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES, Conditions, Configuration, Sweep
 from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
 from util.study.theory import KNOWN, NAMES, difference_left, first_gradient, spread
@@ -227,7 +228,7 @@ def difference_table(results: Results, reference: Configuration, best_only: bool
             rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
             p_values.append(intervals[PRIMARY][2])
     network = reference.conditions.network
-    title = f"`{reference}`" if network.member == TUTORIAL.member else f"`{reference}`, {network}"
+    title = f"`{reference}`" if network.member == TUTORIAL_DEPTH else f"`{reference}`, {network}"
     which = "its best learning rate" if best_only else "every learning rate"
     caption = f"Each method at {which}, paired by seed. {SIGNIFICANT}"
     columns = [f"minus {title}", "seeds", *OUTCOMES]
