@@ -16,8 +16,9 @@ from util.plot import save_figure
 from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES, Conditions, Sweep
-from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval, outcomes
-from util.study.theory import KNOWN, difference_left, first_gradient, predictions, spread
+from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval
+from util.study.theory import ALWAYS, difference_left, first_gradient, predictions
+from util.theory import weight_gradient_spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient.
 MARKS: dict[str, dict[str, Any]] = {
@@ -36,11 +37,9 @@ SIGNIFICANCE = 0.05
 def draw_all(results: Results, folder: str) -> None:
     """Write all pictures into a folder that exists."""
     with matplotlib.style.context("default"):  # not the user's
-        figures = {
-            "depth": depth(results),
-            "rule": rule(results),
-            "scales": scales(),
-        }
+        figures = {"scales": scales()}
+        if len(results.members("depth")) > 1:
+            figures.update(depth=depth(results), rule=rule(results))
         for name, figure in figures.items():
             if figure is not None:
                 save_figure(figure, os.path.join(folder, f"{name}.png"))
@@ -68,8 +67,6 @@ def add_legend(figure: Figure, columns: int) -> None:
 def depth(results: Results) -> Figure | None:
     """Draw how `DEPTH_METHODS` end at each depth, and below it what the theory says beforehand."""
     depths = results.members("depth")
-    if len(depths) < 2:
-        return None
     decay = decays(results)
     figure = new_figure(9, 10)
     top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
@@ -113,7 +110,8 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
     for number in results.members("depth"):
         best = results.best.get(Sweep(method, Conditions(Network("relu", number), decay)))
         if best:
-            losses = [GUESSING if trial.diverged else outcomes(trial)[PRIMARY] for trial in results.reported(best)]
+            found = results.reported[best].values()
+            losses = [GUESSING if result.diverged else result.final_loss for result in found]
             deviation = np.std(losses, ddof=1) if len(losses) > 1 else 0
             marks.append((number * aside, np.mean(losses), deviation))
     if marks:
@@ -135,8 +133,6 @@ def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
 
 def rule(results: Results) -> Figure | None:
     """Draw what the preconditioner adds, against how unequal the theory says that the gradients are without it."""
-    if len(results.members("depth")) < 2:
-        return None
     differences = {}
     for preconditioned, alone in results.pairs():
         network, decay = alone.conditions
@@ -149,10 +145,10 @@ def rule(results: Results) -> Figure | None:
     axes = figure.subplots()
     adjusted = holm([p_value for _, _, p_value in differences.values()])
     for (alone, (mean, half, _)), p_value in zip(differences.items(), adjusted):
-        name = METHODS[alone.method].initialization
+        name = alone.initialization
         network = alone.conditions.network
         colour = colour_of(alone.method)
-        x = spread(name, network)
+        x = weight_gradient_spread(predictions(name, network))
         filling = colour if p_value < SIGNIFICANCE else "white"
         axes.errorbar(x, mean, half, color=colour, capsize=2, linewidth=1, markersize=6, markerfacecolor=filling,
                       marker=SHAPES[network.family])
@@ -179,7 +175,7 @@ def scales() -> Figure:
     figure = new_figure(9, 6)
     panels = figure.subplots(2, 2, sharex="col")
     for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
-        for name in KNOWN:
+        for name in ALWAYS:
             layers = predictions(name, Network("relu", number))
             colour = INITIALIZATIONS[name].colour
             place = range(1, number + 1)

@@ -1,16 +1,17 @@
 """The page that the study prints: tables in Markdown, each under a heading and a caption."""
 from __future__ import annotations
 
+from itertools import product
 from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from util.network import TUTORIAL_DEPTH
-from util.study.methods import METHODS
+from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES, Conditions, Configuration, Sweep
-from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import KNOWN, NAMES, difference_left, first_gradient, spread
+from util.study.statistics import EARLY, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
+from util.study.theory import ALWAYS, difference_left, first_gradient, spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
@@ -19,77 +20,55 @@ SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (
 
 
 def page(name: str, results: Results, tables: Iterable[str]) -> str:
-    """Return a page: its head, and the tables that have rows.
+    """Return a page: its title, what all trainings have in common, and the tables that have rows.
 
     Args:
         name: of the file.
         results: all that it holds.
         tables: of `sections`, or of `difference_tables` alone.
     """
-    return "\n\n".join([head(name, results), *filter(None, tables)])
-
-
-def head(name: str, results: Results) -> str:
-    """Return the title, and what all trainings have in common."""
     trials = [result.trial for by_seed in results.by_seed.values() for result in by_seed.values()]
     first = trials[0]
     settings = f"Data: {first.dataset}; images: {first.images}; epochs: {first.epochs}; trainings: {len(trials)}."
     units = "Losses are in nats; ± is a standard deviation over seeds, of a difference a 95 % interval by Student's t."
-    return f"# {name}\n\n{settings} {units}"
+    return "\n\n".join([f"# {name}", f"{settings} {units}", *filter(None, tables)])
 
 
 def sections(results: Results) -> Iterator[str]:
     """Yield all sections, "" for those without rows."""
-    compared = [conditions for conditions in results.conditions() if is_compared(results, conditions.network)]
-    for family, decay in dict.fromkeys((conditions.network.family, conditions.decay) for conditions in compared):
-        yield final_loss_table(results, family, decay)
+    compared = results.compared()
+    for networks, decay in product(compared.values(), SCHEDULES):
+        yield final_loss_table(results, networks, decay)
     for decay in SCHEDULES:
         yield pair_table(results, decay)
-    for family in dict.fromkeys(conditions.network.family for conditions in compared):
-        yield from theory_tables(results, family)
+    for networks in compared.values():
+        yield from theory_tables(results, networks)
     yield outcome_table(results)
     yield rate_table(results)
     yield from difference_tables(results, "default", rates=[])
     yield growth_table(results)
 
 
-def is_compared(results: Results, network: Network) -> bool:
-    """Tell whether a table compares the network with others: named networks always, the tutorial's if depths differ."""
-    return network.family == NAMED or len(results.members(network.kind)) > 1
+def network_table(title: str, caption: str, quantity: str, networks: list[Network], rows: dict[str, list[str]],
+                  *more: str) -> str:
+    """Tabulate a quantity: the cells of each row by its name, with a column for each of these networks of a family."""
+    first = networks[0]
+    activation = [first.family] if first.suffix else []
+    heading = ", ".join([f"{title} by {first.kind}", *more, *activation])
+    place = "of network" if first.family == NAMED else "at depth"
+    columns = [f"{quantity}, {place}", *(network.member for network in networks)]
+    return section(heading, caption, columns, [[name, *cells] for name, cells in rows.items()])
 
 
-def networks_of(results: Results, family: str) -> list[Network]:
-    """Return all networks of a family that the file has, for depths in any family."""
-    return [Network(family, member) for member in results.members(Network(family, "").kind)]
-
-
-def final_loss_table(results: Results, family: str, decay: bool) -> str:
+def final_loss_table(results: Results, networks: list[Network], decay: bool) -> str:
     """Tabulate final losses by method and network, and how many trainings learnt anything if not all did."""
-    networks = networks_of(results, family)
-    rows = []
-    for method in ORDER:
+    rows = {}
+    for method in METHODS:
         sweeps = [Sweep(method, Conditions(network, decay)) for network in networks]
-        cells = [_depth_cell(results, results.best.get(sweep)) for sweep in sweeps]
-        if any(cells):
-            rows.append([f"`{method}`", *cells])
-    title = f"Final loss {_by(family, SCHEDULES[decay])}"
+        if not results.best.keys().isdisjoint(sweeps):
+            rows[f"`{method}`"] = [_depth_cell(results, results.best.get(sweep)) for sweep in sweeps]
     caption = f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are."
-    return section(title, caption, network_columns(f"last tenth, {_of(family)}", networks), rows)
-
-
-def network_columns(first: str, networks: Sequence[Network]) -> list[object]:
-    """Return the heads of the columns of a table with a column for each network."""
-    return [first, *(network.member for network in networks)]
-
-
-def _by(family: str, *more: str) -> str:
-    """Return the end of a title, as in "by depth, tanh"."""
-    activation = [] if family in ("relu", NAMED) else [family]
-    return ", ".join([f"by {Network(family, '').kind}", *more, *activation])
-
-
-def _of(family: str) -> str:
-    return "of network" if family == NAMED else "at depth"
+    return network_table("Final loss", caption, "last tenth", networks, rows, SCHEDULES[decay])
 
 
 def _depth_cell(results: Results, configuration: Configuration | None) -> str:
@@ -107,13 +86,14 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
 
 def pair_table(results: Results, decay: bool) -> str:
     """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
+    compared = results.compared()
     rows, p_values = [], []
-    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_before(pair[1])):
+    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_without(pair[1])):
         network = alone.conditions.network
         differences = results.differences(preconditioned, alone)
-        if alone.conditions.decay == decay and is_compared(results, network) and len(differences):
+        if alone.conditions.decay == decay and network.family in compared and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
+            names = [f"{spread_without(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
             rows.append([*names, len(differences), signed(early), signed(final)])
             p_values.append(final[2])
     caption = (
@@ -125,14 +105,9 @@ def pair_table(results: Results, decay: bool) -> str:
         f"What the preconditioner adds, {SCHEDULES[decay]}", caption, columns, with_stars(rows, -1, p_values))
 
 
-def spread_before(configuration: Configuration) -> float:
-    """Return the spread of the gradients before training, by the theory, in three digits."""
-    return float(spread_cell(METHODS[configuration.method].initialization, configuration.conditions.network))
-
-
-def spread_cell(name: str, network: Network) -> str:
-    """Return the spread of an initialization in three digits."""
-    return f"{float(f'{spread(name, network):.3g}'):g}"
+def spread_without(alone: Configuration) -> float:
+    """Return the spread of the gradients that an initialization leaves before training, in three digits."""
+    return spread(alone.initialization, alone.conditions.network)
 
 
 def kinds(results: Results) -> str:
@@ -140,23 +115,22 @@ def kinds(results: Results) -> str:
     return " or ".join(dict.fromkeys(conditions.network.kind for conditions in results.conditions()))
 
 
-def theory_tables(results: Results, family: str) -> Iterator[str]:
-    """Yield what the theory says of each network and initialization before training."""
-    networks = networks_of(results, family)
-    used = {METHODS[configuration.method].initialization for configuration in results.by_seed}
-    names = [name for name in NAMES if name in KNOWN or name in used]
+def theory_tables(results: Results, networks: list[Network]) -> Iterator[str]:
+    """Yield what the theory says of each initialization in networks of a family before training."""
+    used = {configuration.initialization for configuration in results.by_seed} - {"for the images"}  # not white noise
+    names = [name for name in INITIALIZATIONS if name in ALWAYS or name in used]
 
     def table(title: str, caption: str, quantity: str, cell: Callable[[str, Network], str]) -> str:
-        rows = [[name, *(cell(name, network) for network in networks)] for name in names]
-        return section(
-            f"{title} {_by(family)}", caption, network_columns(f"{quantity}, {_of(family)}", networks), rows)
+        rows = {name: [cell(name, network) for network in networks] for name in names}
+        return network_table(title, caption, quantity, networks, rows)
 
-    if family == NAMED:
+    named = networks[0].family == NAMED
+    if named:
         yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before "
-                    "training, by the theory.", "spread", spread_cell)
-    first = "conv1.weight" if family != NAMED else "the first weights"
+                    "training, by the theory.", "spread", lambda name, network: f"{spread(name, network):g}")
     yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
-                "the theory.", f"gradient of {first}", lambda name, network: f"{first_gradient(name, network):.2g}")
+                "the theory.", f"gradient of {'the first weights' if named else 'conv1.weight'}",
+                lambda name, network: f"{first_gradient(name, network):.2g}")
     yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
                 "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
                 lambda name, network: f"{difference_left(name, network):.2g}")
@@ -168,7 +142,7 @@ def outcome_table(results: Results) -> str:
     for configuration in results.by_seed:
         bold = "**" if results.is_best(configuration) else ""
         row = [f"{bold}`{configuration}`{bold}", configuration.conditions.network.member]
-        rows.append([*row, len(results.seeds(configuration)), *_outcome_cells(results, configuration)])
+        rows.append([*row, len(results.reported[configuration]), *_outcome_cells(results, configuration)])
     return section(
         "Outcomes",
         "A method's best learning rate is in bold. \"Overtaken\" says from which epoch on the default training gains, "
@@ -179,7 +153,7 @@ def outcome_table(results: Results) -> str:
 def _outcome_cells(results: Results, configuration: Configuration) -> list[str]:
     diverged = results.diverged(configuration)
     if diverged:
-        return [f"diverged: {diverged} of {len(results.seeds(configuration))}", *[""] * len(OUTCOMES)]
+        return [f"diverged: {diverged} of {len(results.reported[configuration])}", *[""] * len(OUTCOMES)]
     epoch = results.overtaken(configuration)
     overtaken = "" if epoch is None else f"{epoch:.2f}"
     return [*map(mean_and_spread, results.outcomes(configuration).T), overtaken]
@@ -190,13 +164,13 @@ def rate_table(results: Results) -> str:
     rows = []
     for sweep, best in results.best.items():
         configurations = results.rates(sweep)
-        losses = [results.tuning_loss(configuration) for configuration in configurations]
+        losses = list(map(results.tuning_loss, configurations))
         if len(configurations) > 1 and np.isfinite(min(losses)):
             rates = [configuration.learning_rate for configuration in configurations]
             good = [_rate_cell(rate, rates) for rate in good_rates(rates, losses)]
             if min(losses) > TRAINED:
                 good = ["none", "none"]
-            seeds = ", ".join(map(str, results.chosen_by(best)))
+            seeds = ", ".join(map(str, results.tuning(best)))
             loss = f"{results.tuning_loss(best):.3f}"
             rows.append([f"`{best}`", best.conditions.network.member, seeds, loss, *good])
     return section(
@@ -207,8 +181,7 @@ def rate_table(results: Results) -> str:
 
 
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
-    edge = " (edge)" if np.isclose([rates[0], rates[-1]], rate, rtol=1e-9, atol=0).any() else ""
-    return f"{rate:.2g}{edge}"
+    return f"{rate:.2g} (edge)" if rate in (rates[0], rates[-1]) else f"{rate:.2g}"
 
 
 def difference_tables(results: Results, method: str, rates: Sequence[float]) -> Iterator[str]:

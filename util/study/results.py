@@ -51,6 +51,11 @@ class Configuration(NamedTuple):
         """What it has in common with the same method at other learning rates."""
         return Sweep(self.method, self.conditions)
 
+    @property
+    def initialization(self) -> str:
+        """The name of its method's initialization."""
+        return METHODS[self.method].initialization
+
     def __str__(self) -> str:
         schedule = "-decay" if self.conditions.decay else ""
         return f"{self.method}{self.conditions.network.suffix}{schedule}={self.learning_rate!r}"

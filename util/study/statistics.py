@@ -8,8 +8,9 @@ from typing import Iterable, Sequence
 import numpy as np
 from scipy import stats
 
-from util.curves import final_loss, loss_around
+from util.curves import loss_around
 from util.study.methods import METHODS, PAIRS
+from util.study.networks import NAMED, Network
 from util.study.results import DIVERGED, Conditions, Configuration, Sweep, TrialResult
 
 OUTCOMES = ("around 0.1", "around 1", "last tenth", "test loss", "test accuracy, %")
@@ -17,7 +18,6 @@ EARLY = 0
 PRIMARY = 2  # the mean training loss over the last tenth decides; all other outcomes are exploratory
 TUNING_RATES = 3  # learning rates of a method, from which on a seed counts as one that it was tuned on
 TRAINED = 2.29  # nats over the last tenth of a training, above which it has learnt nothing: guessing is ln 10 = 2.303
-ORDER = list(METHODS)
 
 
 class Results:
@@ -29,6 +29,7 @@ class Results:
             self.by_seed.setdefault(result.trial.configuration, {})[result.trial.seed] = result
         sweeps = dict.fromkeys(configuration.sweep for configuration in self.by_seed)
         self.best = {sweep: self._best_rate(sweep) for sweep in sweeps}
+        self.reported = {configuration: self._reported(configuration) for configuration in self.by_seed}
 
     def rates(self, sweep: Sweep) -> list[Configuration]:
         """Return all configurations of a sweep, by ascending learning rate."""
@@ -39,17 +40,16 @@ class Results:
         counts = Counter(seed for configuration in self.rates(sweep) for seed in self.by_seed[configuration])
         return {seed for seed, rates in counts.items() if rates >= TUNING_RATES}
 
-    def chosen_by(self, configuration: Configuration) -> list[int]:
-        """Return the seeds whose losses count when the best learning rate is chosen: all, if there was no tuning."""
-        seeds = sorted(self.by_seed[configuration])
-        tuning = self.tuning_seeds(configuration.sweep)
-        return [seed for seed in seeds if seed in tuning] or seeds
+    def tuning(self, configuration: Configuration) -> dict[int, TrialResult]:
+        """Return what counts when the best learning rate is chosen, by seed: all results, if there was no tuning."""
+        by_seed = self.by_seed[configuration]
+        seeds = self.tuning_seeds(configuration.sweep)
+        return {seed: result for seed, result in by_seed.items() if seed in seeds} or by_seed
 
     def tuning_loss(self, configuration: Configuration) -> float:
         """Return the mean final loss that counts when the best learning rate is chosen; infinity if one diverged."""
-        results = [self.by_seed[configuration][seed] for seed in self.chosen_by(configuration)]
-        losses = [math.inf if result.diverged else outcomes(result)[PRIMARY] for result in results]
-        return float(np.mean(losses))
+        results = self.tuning(configuration).values()
+        return float(np.mean([math.inf if result.diverged else result.final_loss for result in results]))
 
     def _best_rate(self, sweep: Sweep) -> Configuration:
         """Return the rate of the least `tuning_loss`, among those trained with all tuning seeds, if any."""
@@ -62,24 +62,19 @@ class Results:
         """Whether this is its sweep's best learning rate."""
         return self.best[configuration.sweep] == configuration
 
-    def seeds(self, configuration: Configuration) -> list[int]:
-        """Return the reported seeds: those by which the best learning rate was not chosen, if any."""
-        seeds = set(self.by_seed[configuration])
-        if self.is_best(configuration):
-            seeds = seeds - self.tuning_seeds(configuration.sweep) or seeds
-        return sorted(seeds)
-
-    def reported(self, configuration: Configuration) -> list[TrialResult]:
-        """Return the reported results."""
-        return [self.by_seed[configuration][seed] for seed in self.seeds(configuration)]
+    def _reported(self, configuration: Configuration) -> dict[int, TrialResult]:
+        """Return the reported results by seed: those by which the best learning rate was not chosen, if any."""
+        by_seed = self.by_seed[configuration]
+        tuning = self.tuning_seeds(configuration.sweep) if self.is_best(configuration) else set()
+        return {seed: result for seed, result in by_seed.items() if seed not in tuning} or by_seed
 
     def diverged(self, configuration: Configuration) -> int:
         """Return how many of the reported results diverged."""
-        return sum(result.diverged for result in self.reported(configuration))
+        return sum(result.diverged for result in self.reported[configuration].values())
 
     def outcomes(self, configuration: Configuration) -> np.ndarray:
         """Return (seeds, outcomes) of the reported results."""
-        return np.array([outcomes(result) for result in self.reported(configuration)])
+        return np.array([outcomes(result) for result in self.reported[configuration].values()])
 
     def conditions(self) -> list[Conditions]:
         """Return all conditions under which there were trials."""
@@ -89,6 +84,13 @@ class Results:
         """Return the depths, or the named networks, that were trained, in ascending order."""
         networks = [conditions.network for conditions in self.conditions()]
         return sorted({network.member for network in networks if network.kind == kind})
+
+    def compared(self) -> dict[str, list[Network]]:
+        """Return the networks that tables compare, by family: those with names, and all depths if there are several."""
+        kinds = {conditions.network.family: conditions.network.kind for conditions in self.conditions()}
+        networks = {family: [Network(family, member) for member in self.members(kind)]
+                    for family, kind in kinds.items()}
+        return {family: found for family, found in networks.items() if family == NAMED or len(found) > 1}
 
     def references(self, method: str, rates: Sequence[float]) -> list[Configuration]:
         """Return a method under all conditions, at some rates or else at its best one, unless a training diverged."""
@@ -108,9 +110,9 @@ class Results:
         """
         if self.diverged(configuration) or self.diverged(reference):
             return []
-        ours, theirs = self.by_seed[configuration], self.by_seed[reference]
-        seeds = sorted(set(self.seeds(configuration)) & set(self.seeds(reference)))
-        return [(ours[seed], theirs[seed]) for seed in seeds] if len(seeds) > 1 else []
+        ours, theirs = self.reported[configuration], self.reported[reference]
+        pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+        return pairs if len(pairs) > 1 else []
 
     def differences(self, configuration: Configuration, reference: Configuration) -> np.ndarray:
         """Return (seeds, outcomes) paired differences, configuration minus reference; see `paired`."""
@@ -128,14 +130,14 @@ class Results:
 
     def growth(self, configuration: Configuration) -> np.ndarray:
         """Return (3, layers) geometric means of growths: weights, gradients measured, predicted; else nothing."""
-        growths = [result.growths for result in self.reported(configuration) if result.weight_growth]
+        growths = [result.growths for result in self.reported[configuration].values() if result.weight_growth]
         return np.prod(growths, axis=0) ** (1 / len(growths)) if growths else np.empty(0)
 
 
 def _place(result: TrialResult) -> tuple[object, ...]:
     trial = result.trial
     family, member = trial.network
-    return family, trial.decay, member, ORDER.index(trial.method), trial.learning_rate, trial.seed
+    return family, trial.decay, member, list(METHODS).index(trial.method), trial.learning_rate, trial.seed
 
 
 def _parts_per_epoch(result: TrialResult) -> float:
@@ -147,7 +149,7 @@ def outcomes(result: TrialResult) -> np.ndarray:
     losses = np.array(result.losses)
     width = max(1, len(losses) // 25)
     early, later = (loss_around(losses, epoch * _parts_per_epoch(result), width) for epoch in (0.1, 1))
-    return np.array([early, later, final_loss(losses), result.test_loss, 100 * result.test_accuracy])
+    return np.array([early, later, result.final_loss, result.test_loss, 100 * result.test_accuracy])
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
