@@ -10,7 +10,7 @@ from tests.theory.monte_carlo import factors
 from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.study.methods import pytorch_zero_biases
-from util.study.networks import vgg16
+from util.study.networks import NETWORKS as NAMED
 from util.theory import predict, predict_for, weight_gradient_spread
 from util.theory.initializations import he, pytorch
 
@@ -65,7 +65,7 @@ def best():
 
 def test_remedy_prints_the_spread_and_keeps_signals_at_scale(capsys):
     torch.manual_seed(0)
-    names = {"net": vgg16()}
+    names = {"net": NAMED["vgg16"]()}
     exec(REMEDY, names)
     assert float(capsys.readouterr().out) > 50_000
     assert 0.1 < names["net"](torch.randn(64, 3, 32, 32)).std() < 10

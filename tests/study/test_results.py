@@ -38,12 +38,12 @@ def test_rows_at_the_limits_are_read(page):
 
 @pytest.mark.parametrize("held, problem", [
     (ROW[:-1], "2: the last line is not finished; delete it"),
-    (ROW.replace(",synthetic,", ",cifar,"), "2: .*no dataset 'cifar'"),
+    (ROW.replace(",synthetic,", ",cifar,"), "2: .*dataset 'cifar' is none of cifar10, synthetic"),
     (ROW.replace(",relu,", ",gelu,"), "2: .*no network of .* activation 'gelu'"),
-    (ROW.replace("default", "none"), "2: .*no method 'none'"),
+    (ROW.replace("default", "none"), "2: .*method 'none' is none of default,"),
     (ROW.replace("False,5,", "False,4,"), r"2: .*no network of depth '4' \(5 to 400\)"),
     (ROW.replace("False,5,", "False,401,"), "2: .*no network of depth '401'"),
-    (ROW.replace("False", "no"), "2: .*'no' is neither True nor False"),
+    (ROW.replace("False", "no"), "2: .*decay 'NO' is none of FALSE, TRUE"),
     (ROW.replace("2.0.0,", ""), "2: .*not as many columns"),
     (ROW.replace(",,,\n", ",,,,\n"), "2: .*not as many columns"),
     (ROW.replace("1.0 1.0", "1.0 1.\udcff", 1), "2: this row cannot be read"),

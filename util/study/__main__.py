@@ -12,7 +12,6 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a word, even while it imports
 
-import sys
 import time
 from argparse import Namespace
 from functools import partial
@@ -32,8 +31,7 @@ from util.study.methods import METHODS, measure, predict_by_theory
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
-from util.study.results import (SETTINGS, Trial, TrialResult, append, check_settings, read_results, reduce_losses,
-                                rounded)
+from util.study.results import SETTINGS, Trial, TrialResult, append, read_results, reduce_losses, rounded
 from util.study.statistics import Results
 from util.training import evaluate, train
 
@@ -41,15 +39,14 @@ from util.training import evaluate, train
 def main() -> None:
     """Train what the file lacks, then report."""
     options = parse_options()
-    held = read_results(options.file)
-    complete_settings(options, held)
-    known = {result.trial for result in held}
-    missing = [trial for trial in wanted(options) if trial not in known]
+    complete_settings(options)
+    known = {result.trial for result in read_results(options.file, options)}
+    missing = [trial for trial in dict.fromkeys(wanted(options)) if trial not in known]
     if options.pictures:
         make_folder(options.pictures, "--pictures")
     if missing:
         train_all(missing, options)
-        held = read_results(options.file)
+    held = read_results(options.file)
     if not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
@@ -58,20 +55,18 @@ def main() -> None:
         tables = difference_tables(results, *options.reference)
         if not results.references(*options.reference):
             raise Failure(f"--reference: '{options.file}' has no training of that method and rate, or all diverged")
-    print(page(options.file.name, results, tables), flush=True)
+    print(page(options.file.name, held, tables), flush=True)
     if options.pictures:
-        print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
         draw_all(results, options.pictures)
 
 
-def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
-    """Take settings that were not given from the file's first row, and refuse other ones."""
+def complete_settings(options: Namespace) -> None:
+    """Take settings that were not given from the file's first row."""
+    held = read_results(options.file)
     settings = held[0].trial._asdict() if held else {**DEFAULTS, "dataset": "auto"}
     for name in SETTINGS:
         if getattr(options, name) in (None, "auto"):
             setattr(options, name, settings[name])
-    if held:
-        check_settings(f"{options.file}:2", held[0].trial, options)
 
 
 def train_all(trials: list[Trial], options: Namespace) -> None:
@@ -90,7 +85,7 @@ def train_all(trials: list[Trial], options: Namespace) -> None:
 
 
 def wanted(options: Namespace) -> list[Trial]:
-    """Return the trials that the command line names."""
+    """Return the trials that the command line names, some perhaps twice."""
     named = product(options.networks, options.seeds, options.methods)
     settings = options.dataset, options.images, options.epochs
     return [Trial(method, rate, options.decay, network, seed, *settings) for network, seed, (method, rate) in named]
@@ -114,9 +109,7 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     if not measured or result.diverged:
         return result
     growths = measure_and_predict(net, data, trial.seed) / before
-    weights, measured_gradients, predicted_gradients = map(rounded, growths)
-    return result._replace(weight_growth=weights, measured_gradient_growth=measured_gradients,
-                           predicted_gradient_growth=predicted_gradients)
+    return result._replace(growths=tuple(map(rounded, growths)))
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -127,11 +120,9 @@ def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
 
 def measure_and_predict(net: nn.Module, data: DataSet, seed: int) -> np.ndarray:
     """Return (3, layers) root mean squares: of weights, and of their gradients, measured and by the theory."""
-    measured = measure(net, data.training, seed)
-    predicted = predict_by_theory(net, data.training, seed)
-    return np.array([[layer.weight_std for layer in measured],
-                     [layer.weight_gradient_std for layer in measured],
-                     [layer.weight_gradient_std for layer in predicted]])
+    layers = zip(measure(net, data.training, seed), predict_by_theory(net))
+    scales = [(now.weight_std, now.weight_gradient_std, predicted.weight_gradient_std) for now, predicted in layers]
+    return np.transpose(scales)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The networks of the study, for (N, 3, 32, 32) images and ten classes: the tutorial's, deeper ones, and four narrow ones."""
+"""The networks of the study, for (N, 3, 32, 32) images and ten classes: the tutorial's, deeper and narrow ones."""
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,23 +19,13 @@ def vgg(configuration: str, width: int = 8) -> nn.Sequential:
     """VGG (Simonyan and Zisserman, 2015) for 32x32 images, narrow and without dropout.
 
     Args:
-        configuration: of the convolutions, in table 1 of the paper.
+        configuration: of the convolutions, in table 1 of the paper: "A" has eight of them, "D" has 13.
         width: channels of the first convolution; 64 in the paper.
     """
     convolutions = make_layers([each if each == "M" else each * width // 64 for each in cfgs[configuration]])
     channels = 8 * width
     dense = [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()]
     return nn.Sequential(*convolutions, nn.Flatten(), *dense, nn.Linear(channels, 10))
-
-
-def vgg11() -> nn.Sequential:
-    """VGG with eight convolutions."""
-    return vgg("A")
-
-
-def vgg16() -> nn.Sequential:
-    """VGG with 13 convolutions, half as wide, so that an epoch takes about as long as one of `vgg11`."""
-    return vgg("D", width=4)
 
 
 def perceptron() -> nn.Sequential:
@@ -71,8 +62,13 @@ def resnet20() -> nn.Sequential:
     return nn.Sequential(first, *blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-# The tutorial's is LeNet-5 (LeCun et al., 1998) with ReLU, max pools and three channels.
-NETWORKS = {"lenet5": Net, "vgg11": vgg11, "vgg16": vgg16, "perceptron": perceptron, "resnet20": resnet20}
+NETWORKS = {
+    "lenet5": Net,  # LeNet-5 (LeCun et al., 1998) with ReLU, max pools and three channels is the tutorial's
+    "vgg11": partial(vgg, "A"),
+    "vgg16": partial(vgg, "D", width=4),  # half as wide, so that an epoch takes about as long
+    "perceptron": perceptron,
+    "resnet20": resnet20,
+}
 
 
 class Network(NamedTuple):

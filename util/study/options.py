@@ -18,9 +18,8 @@ DEPTH = number(int, TUTORIAL_DEPTH, DEEPEST)
 def parse_options() -> argparse.Namespace:
     """Parse this process's command line.
 
-    `methods` is a list of (method, learning rate) without repetitions, `seeds` a range, `networks` a list, and
-    `reference` a method with its learning rates, or None. If not given, `epochs` and `images` are None, and `dataset`
-    is "auto".
+    `methods` is a list of (method, learning rate), `seeds` a range, `networks` a list, and `reference` a method with
+    its learning rates, or None. If not given, `epochs` and `images` are None, and `dataset` is "auto".
     """
     parser = argparse.ArgumentParser(
         prog="python3 -m util.study", description="Compare methods, learning rates, depths and seeds; see "
@@ -49,8 +48,7 @@ def parse_options() -> argparse.Namespace:
     family = options.activation or DEFAULTS["activation"]
     tutorials = [Network(family, depth) for depth in options.depths or [TUTORIAL_DEPTH]]
     options.networks = [Network(NAMED, options.network)] if options.network else tutorials
-    pairs = [(name, rate) for name, rates in options.methods for rate in rates or [0.001]]
-    options.methods = list(dict.fromkeys(pairs))
+    options.methods = [(name, rate) for name, rates in options.methods for rate in rates or [0.001]]
     return options
 
 
@@ -59,12 +57,12 @@ def method(text: str) -> tuple[str, list[float]]:
     name, _, rates = text.partition("=")
     if name not in METHODS:
         raise argparse.ArgumentTypeError(f"there is no method '{name}', only {', '.join(METHODS)}")
-    return name, [RATE(rate) for rate in rates.split(",")] if rates else []
+    return name, list(map(RATE, rates.split(","))) if rates else []
 
 
 def depths(text: str) -> list[int]:
-    """Parse N[,N...], without repetitions."""
-    return list(dict.fromkeys(map(DEPTH, text.split(","))))
+    """Parse N[,N...]."""
+    return list(map(DEPTH, text.split(",")))
 
 
 def seeds(text: str) -> range:

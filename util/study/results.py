@@ -7,7 +7,7 @@ import io
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple, Tuple
 
 import numpy as np
 
@@ -21,35 +21,23 @@ from util.training import MINIBATCH
 
 PARTS = 200  # of a training, over each of which its losses are averaged
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
-DATASETS = ("cifar10", "synthetic")
+GROWTHS = ("weight_growth", "measured_gradient_growth", "predicted_gradient_growth")  # last over first
+Sweep = Tuple[str, Network, bool]  # method, network, decay: all but the learning rate
 SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
 
 
-class Conditions(NamedTuple):
-    """What trials must have in common to be compared."""
+class Configuration(NamedTuple):
+    """A method at a learning rate, in some network and with some schedule; it has a trial for each seed."""
 
+    method: str
     network: Network
     decay: bool  # whether the learning rate falls linearly to zero
-
-
-class Sweep(NamedTuple):
-    """A method under some conditions; all configurations of a sweep differ in nothing but their learning rates."""
-
-    method: str
-    conditions: Conditions
-
-
-class Configuration(NamedTuple):
-    """A method at a learning rate, under some conditions; it has a trial for each seed."""
-
-    method: str
-    conditions: Conditions
     learning_rate: float
 
     @property
     def sweep(self) -> Sweep:
         """What it has in common with the same method at other learning rates."""
-        return Sweep(self.method, self.conditions)
+        return self[:3]
 
     @property
     def initialization(self) -> str:
@@ -57,8 +45,8 @@ class Configuration(NamedTuple):
         return METHODS[self.method].initialization
 
     def __str__(self) -> str:
-        schedule = "-decay" if self.conditions.decay else ""
-        return f"{self.method}{self.conditions.network.suffix}{schedule}={self.learning_rate!r}"
+        schedule = "-decay" if self.decay else ""
+        return f"{self.method}{self.network.suffix}{schedule}={self.learning_rate!r}"
 
 
 class Trial(NamedTuple):
@@ -76,7 +64,7 @@ class Trial(NamedTuple):
     @property
     def configuration(self) -> Configuration:
         """What it is a trial of, whatever its seed."""
-        return Configuration(self.method, Conditions(self.network, self.decay), self.learning_rate)
+        return Configuration(self.method, self.network, self.decay, self.learning_rate)
 
     @property
     def steps(self) -> int:
@@ -95,15 +83,7 @@ class TrialResult(NamedTuple):
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1
     losses: tuple[float, ...]  # in nats, means over equal parts of the training, in five digits
-    # Last over first, of each layer; nothing if it was not measured.
-    weight_growth: tuple[float, ...] = ()
-    measured_gradient_growth: tuple[float, ...] = ()
-    predicted_gradient_growth: tuple[float, ...] = ()
-
-    @property
-    def growths(self) -> tuple[tuple[float, ...], ...]:
-        """All three growths."""
-        return self.weight_growth, self.measured_gradient_growth, self.predicted_gradient_growth
+    growths: tuple[tuple[float, ...], ...] = ((), (), ())  # `GROWTHS`, of each layer; nothing if not measured
 
     @property
     def final_loss(self) -> float:
@@ -134,14 +114,6 @@ def rounded(numbers: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{number:.5g}") for number in numbers)
 
 
-def flag(text: str) -> bool:
-    """Parse a cell that holds a truth value."""
-    flags = {"FALSE": False, "TRUE": True}  # as spreadsheets write them
-    if text.upper() not in flags:
-        raise ValueError(f"'{text}' is neither True nor False")
-    return flags[text.upper()]
-
-
 def numbers(text: str) -> tuple[float, ...]:
     """Parse a cell that holds numbers with spaces between them."""
     return tuple(map(float, text.split()))
@@ -150,7 +122,7 @@ def numbers(text: str) -> tuple[float, ...]:
 PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "method": str,
     "learning_rate": float,
-    "decay": flag,
+    "decay": str.upper,  # as spreadsheets write it
     "depth": str,
     "seed": int,
     "dataset": str,
@@ -162,11 +134,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "test_loss": float,
     "test_accuracy": float,
     "losses": numbers,
-    "weight_growth": numbers,
-    "measured_gradient_growth": numbers,
-    "predicted_gradient_growth": numbers,
+    **dict.fromkeys(GROWTHS, numbers),
 }
 COLUMNS = list(PARSERS)
+CHOICES = {"method": METHODS, "dataset": ("cifar10", "synthetic"), "decay": ("FALSE", "TRUE")}
 LIMITS = {  # lowest and highest
     "learning_rate": (1e-30, 1e30),
     "seed": (0, 2**32 - 1),
@@ -179,7 +150,8 @@ SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in c
 
 def write_row(result: TrialResult) -> str:
     """Return a result as a line of a file."""
-    cells = {**result.trial._asdict(), **result.trial.network.cells(), **result._asdict()}
+    trial = result.trial
+    cells = {**trial._asdict(), **trial.network.cells(), **result._asdict(), **dict(zip(GROWTHS, result.growths))}
     return ",".join(write_cell(cells[name]) for name in COLUMNS) + "\n"
 
 
@@ -193,36 +165,36 @@ def read_row(row: dict[str, str]) -> TrialResult:
     if None in row or None in row.values():  # so says `csv.DictReader`
         raise ValueError("it has not as many columns as the header")
     values = {name: PARSERS[name](text) for name, text in row.items()}
+    for name, known in CHOICES.items():
+        if values[name] not in known:
+            raise ValueError(f"{name} '{values[name]}' is none of {', '.join(known)}")
     for name, (lowest, highest) in LIMITS.items():
         if not lowest <= values[name] <= highest:
             raise ValueError(f"{name} is {values[name]}, not from {lowest} to {highest}")
+    values["decay"] = values["decay"] == "TRUE"
     values["network"] = read_network(values.pop("depth"), values.pop("activation"), values["network"])
     trial = Trial(**{name: values.pop(name) for name in Trial._fields})
-    result = TrialResult(trial, **values)
-    _check_row(result)
-    return result
-
-
-def _check_row(result: TrialResult) -> None:
-    trial = result.trial
-    if trial.method not in METHODS:
-        raise ValueError(f"there is no method '{trial.method}'")
-    if trial.dataset not in DATASETS:
-        raise ValueError(f"there is no dataset '{trial.dataset}'")
+    growths = tuple(values.pop(name) for name in GROWTHS)
+    result = TrialResult(trial, growths=growths, **values)
     parts = min(PARTS, trial.steps)
     if len(result.losses) != parts:
         raise ValueError(f"there are {len(result.losses)} losses instead of {parts}")
-    if set(map(len, result.growths)) not in ({0}, {TUTORIAL_DEPTH}):
+    if set(map(len, growths)) not in ({0}, {TUTORIAL_DEPTH}):
         raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")
+    return result
 
 
-def read_results(path: Path) -> list[TrialResult]:
+def read_results(path: Path, wanted: Trial | Namespace | None = None) -> list[TrialResult]:
     """Read all results of a file, none if it is empty or missing; if a trial has two rows, the first one counts.
 
     There may be more than one header, since `cat` joins files with their headers.
 
+    Args:
+        path: of the file.
+        wanted: has the data set, the images and the epochs that all rows must have; if None, the first row has.
+
     Raises:
-        Failure: names the first line that cannot be read, or whose data set, images or epochs are not the first row's.
+        Failure: names the first line that cannot be read, or that has other settings.
     """
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     if not text:
@@ -238,8 +210,8 @@ def read_results(path: Path) -> list[TrialResult]:
         for row in reader:
             if list(row.values()) != COLUMNS:
                 result = read_row(row)
-                first = next(iter(results), result.trial)
-                check_settings(f"{path}:{reader.line_num}", result.trial, first)
+                wanted = wanted or result.trial
+                check_settings(f"{path}:{reader.line_num}", result.trial, wanted)
                 results.setdefault(result.trial, result)
     except (ValueError, csv.Error) as error:
         raise Failure(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error
@@ -262,9 +234,7 @@ def append(result: TrialResult, path: Path) -> None:
     """
     with open(path, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        held = read_results(path)
-        if held:
-            check_settings(str(path), held[0].trial, result.trial)
+        read_results(path, result.trial)
         before = file.seek(0, os.SEEK_END)
         header = "" if before else ",".join(COLUMNS) + "\n"
         row = (header + write_row(result)).encode()
