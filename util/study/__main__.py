@@ -86,9 +86,11 @@ def train_all(trials: list[Trial], options: Namespace) -> None:
 
 def wanted(options: Namespace) -> list[Trial]:
     """Return the trials that the command line names, some perhaps twice."""
-    named = product(options.networks, options.seeds, options.methods)
+    trials = []
     settings = options.dataset, options.images, options.epochs
-    return [Trial(method, rate, options.decay, network, seed, *settings) for network, seed, (method, rate) in named]
+    for network, seed, (method, rate) in product(options.networks, options.seeds, options.methods):
+        trials.append(Trial(method, rate, options.decay, network, seed, *settings))
+    return trials
 
 
 def perform(data: DataSet, trial: Trial) -> TrialResult:

@@ -63,7 +63,10 @@ def sections(results: Results) -> Iterator[str]:
 
 def network_table(title: str, caption: str, quantity: str, networks: list[Network], rows: dict[str, list[str]],
                   *more: str) -> str:
-    """Tabulate a quantity: the cells of each row by its name, with a column for each of these networks of a family."""
+    """Tabulate a quantity: the cells of each row by its name, with a column for each of these networks of a family.
+
+    The heading says what the networks differ in, `more`, and the activation unless it is ReLU.
+    """
     first = networks[0]
     activation = [first.family] if first.suffix else []
     heading = ", ".join([f"{title} by {first.kind}", *more, *activation])
@@ -76,9 +79,9 @@ def final_loss_table(results: Results, networks: list[Network], decay: bool) -> 
     """Tabulate final losses by method and network, and how many trainings learnt anything if not all did."""
     rows = {}
     for method in METHODS:
-        sweeps = [(method, network, decay) for network in networks]
-        if not results.best.keys().isdisjoint(sweeps):
-            rows[f"`{method}`"] = [_depth_cell(results, results.best.get(sweep)) for sweep in sweeps]
+        best = [results.best.get((method, network, decay)) for network in networks]
+        if any(best):
+            rows[f"`{method}`"] = [_depth_cell(results, configuration) for configuration in best]
     caption = f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are."
     return network_table("Final loss", caption, "last tenth", networks, rows, SCHEDULES[decay])
 
@@ -88,7 +91,7 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
         return ""
     losses = results.outcomes(configuration)[:, PRIMARY]
     diverged = results.diverged(configuration)
-    trained = int((losses <= TRAINED).sum())
+    trained = (losses <= TRAINED).sum()
     counts = f"trained: {trained} of {len(losses)}"
     if diverged:
         return f"{counts}, diverged: {diverged}"

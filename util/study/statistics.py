@@ -91,7 +91,9 @@ class Results:
     def references(self, method: str, rates: Sequence[float]) -> list[Configuration]:
         """Return a method in all networks, at some rates or else at its best one, unless a training diverged."""
         found = [each for each in self.by_seed if each.method == method and not self.diverged(each)]
-        return [each for each in found if (each.learning_rate in rates if rates else self.is_best(each))]
+        if rates:
+            return [each for each in found if each.learning_rate in rates]
+        return list(filter(self.is_best, found))
 
     def pairs(self) -> list[tuple[Configuration, Configuration]]:
         """Return each preconditioned method and its initialization alone in the same network, at their best rates."""
@@ -135,9 +137,8 @@ class Results:
 
 
 def _place(result: TrialResult) -> tuple[object, ...]:
-    trial = result.trial
-    family, member = trial.network
-    return family, trial.decay, member, list(METHODS).index(trial.method), trial.learning_rate, trial.seed
+    method, (family, member), decay, learning_rate = result.trial.configuration
+    return family, decay, member, list(METHODS).index(method), learning_rate, result.trial.seed
 
 
 def _of_seeds(seeds: set[int], by_seed: dict[int, TrialResult]) -> dict[int, TrialResult]:

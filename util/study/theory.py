@@ -8,7 +8,7 @@ from util.study.networks import Network
 from util.theory import LayerStatistics, predict_for, weight_gradient_spread
 
 RESOLUTION = 1e-9  # of correlations, by the theory's quadrature
-# the initializations in all tables and pictures
+# the initializations in all tables of the theory, and in its picture
 ALWAYS = ("PyTorch", "Glorot", "He", "variance-preserving", "zero bias", "fifth bias", "half bias")
 
 
