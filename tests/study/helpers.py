@@ -9,8 +9,8 @@ import pytest
 
 from util.study import __main__ as command
 
-HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,torch,test_loss,test_accuracy,losses,"
-          "weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
+HEADER = ("method,learning_rate,decay,depth,seed,dataset,images,epochs,activation,network,torch,test_loss,"
+          "test_accuracy,losses,weight_growth,measured_gradient_growth,predicted_gradient_growth\n")
 BRIEF = ["--dataset", "synthetic", "--images", "8", "--epochs", "1"]  # two steps
 
 
@@ -26,7 +26,7 @@ def trainings(method, rate, *losses, seeds=None, decay=False, depth=5, activatio
     """Return a row of a file for each loss, a number or 200 of them, with the seeds 0, 1, ... or others."""
     rows = ""
     for seed, loss in zip(seeds or range(len(losses)), losses):
-        settings = f"{method},{rate!r},{decay},{depth},{seed},synthetic,400,2,{activation},2.0.0,{test_loss},0.5"
+        settings = f"{method},{rate!r},{decay},{depth},{seed},synthetic,400,2,{activation},,2.0.0,{test_loss},0.5"
         parts = np.broadcast_to(np.float64(loss), 200).tolist()
         rows += f"{settings},{' '.join(map(repr, parts))},,,\n"
     return rows

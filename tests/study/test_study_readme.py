@@ -91,8 +91,8 @@ def test_readme_shows_every_option(monkeypatch, capsys):
 
 def ratio_to_starting_rate(preconditioned, alone):
     """Return a best rate with factors over the one that the demo's page advises to start from."""
-    network = alone.conditions.network
-    statistics = predictions(METHODS[alone.method].initialization, network)
+    network = alone.network
+    statistics = predictions(alone.initialization, network)
     advised = starting_rate(alone.learning_rate, network.build(), list(statistics))
     return preconditioned.learning_rate / advised
 

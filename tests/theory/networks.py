@@ -1,10 +1,11 @@
 """Networks that people have, narrow enough for random ones to be measured; those of the study are described there."""
 from torch import nn
 
-from util.study.networks import PreActivation, lenet5, perceptron, vgg
+from util.network import Net
+from util.study.networks import PreActivation, perceptron, vgg
 
 NETWORKS = {  # with the shape of an input
-    "LeNet-5 with ReLU and max pools": (lenet5(), (3, 32, 32)),
+    "LeNet-5 with ReLU and max pools": (Net(), (3, 32, 32)),
     "LeNet-5 of 1998: Tanh, average pools": (nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2),
         nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
@@ -16,7 +17,7 @@ NETWORKS = {  # with the shape of an input
         nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Flatten(),
         nn.Dropout(), nn.Linear(288, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 64), nn.ReLU(),
         nn.Linear(64, 10)), (3, 64, 64)),
-    "VGG-11, a quarter as wide": (vgg([1, 1, 2, 2, 2], width=16), (3, 32, 32)),
+    "VGG-11, a quarter as wide": (vgg("A", width=16), (3, 32, 32)),
     "perceptron with GELU": (perceptron(), (3, 32, 32)),
     "pre-activation residual network": (nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), PreActivation(16, 16), PreActivation(16, 16), PreActivation(16, 16), nn.ReLU(),

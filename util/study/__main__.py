@@ -12,7 +12,6 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a word, even while it imports
 
-import sys
 import time
 from argparse import Namespace
 from functools import partial
@@ -22,19 +21,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from util.curves import final_loss
 from util.data import DataSet, load
 from util.failure import Failure, plain_endings
 from util.files import make_folder
+from util.network import TUTORIAL_DEPTH
 from util.options import DEFAULTS
 from util.parallel import run_parallel
 from util.study.methods import METHODS, measure, predict_by_theory
-from util.study.networks import TUTORIAL
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
-from util.study.results import (SETTINGS, Trial, TrialResult, append, check_appendable, check_settings, read_results,
-                                reduce_losses, rounded)
+from util.study.results import SETTINGS, Trial, TrialResult, append, read_results, reduce_losses, rounded
 from util.study.statistics import Results
 from util.training import evaluate, train
 
@@ -42,84 +39,57 @@ from util.training import evaluate, train
 def main() -> None:
     """Train what the file lacks, then report."""
     options = parse_options()
-    held = read_results(options.file)
-    complete_settings(options, held)
-    check_reference(options, held)
+    complete_settings(options)
+    known = {result.trial for result in read_results(options.file, options)}
+    missing = [trial for trial in dict.fromkeys(wanted(options)) if trial not in known]
     if options.pictures:
         make_folder(options.pictures, "--pictures")
-    if options.methods:
-        train_missing(options, held)
-        held = read_results(options.file)
-    elif not held:
+    if missing:
+        train_all(missing, options)
+    held = read_results(options.file)
+    if not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
-    method, rate = options.reference or ("default", None)
-    tables = difference_tables(results, method, rate) if options.reference else sections(results)
-    print(page(options.file.name, results, tables), flush=True)
+    tables = sections(results)
+    if options.reference:
+        tables = difference_tables(results, *options.reference)
+        if not results.references(*options.reference):
+            raise Failure(f"--reference: '{options.file}' has no training of that method and rate, or all diverged")
+    print(page(options.file.name, held, tables), flush=True)
     if options.pictures:
-        print(f"drawing pictures into '{options.pictures}'", file=sys.stderr, flush=True)
         draw_all(results, options.pictures)
-    if options.reference and not results.references(method, rate):
-        raise Failure(f"--reference: all trainings of {method} in '{options.file}' diverged")
 
 
-def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
-    """Take settings that were not given from the file's first row, and refuse other ones."""
+def complete_settings(options: Namespace) -> None:
+    """Take settings that were not given from the file's first row."""
+    held = read_results(options.file)
     settings = held[0].trial._asdict() if held else {**DEFAULTS, "dataset": "auto"}
     for name in SETTINGS:
         if getattr(options, name) in (None, "auto"):
             setattr(options, name, settings[name])
-    if held:
-        check_settings(f"{options.file}:2", held[0].trial, options)
 
 
-def check_reference(options: Namespace, held: list[TrialResult]) -> None:
-    """Refuse a reference that neither was trained nor will be."""
-    if not options.reference:
-        return
-    method, rate = options.reference
-    pairs = {(result.trial.method, result.trial.learning_rate) for result in held} | set(options.methods)
-    if not any(method == name and rate in (None, other) for name, other in pairs):
-        raise Failure(f"--reference: {method} was not trained" + (f" at {rate!r}" if rate else ""))
-
-
-def train_missing(options: Namespace, held: list[TrialResult]) -> None:
-    """Train what the file lacks, several at a time; append each result, and print it."""
-    known = {result.trial for result in held}
+def train_all(trials: list[Trial], options: Namespace) -> None:
+    """Train several at a time; append each result to the file, and print it."""
     torch.set_num_threads(1)  # so that the processes that are forked for the trainings can compute
-    if options.dataset != "auto" and known >= set(wanted(options, options.dataset)):
-        return
     data = load(options.dataset, options.data_dir, options.images)
-    missing = [trial for trial in wanted(options, data.name) if trial not in known]
-    check_appendable(missing[0], options.file)
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    options.file.open("ab").close()  # raises an OSError, before the work, where no row can be appended
     start = time.monotonic()
-    for done, (trial, result) in enumerate(run_parallel(partial(perform, data), missing, options.jobs), start=1):
+    named = [trial._replace(dataset=data.name) for trial in trials]  # what "auto" stands for
+    for done, (trial, result) in enumerate(run_parallel(partial(perform, data), named, options.jobs), start=1):
         append(result, options.file)
-        left = len(missing) - done
+        left = len(named) - done
         minutes = (time.monotonic() - start) / done * left / 60
-        print(f"{trial}: {describe(result)}; {left} left, about {minutes:.0f} min", flush=True)
+        print(f"{trial}: {result}; {left} left, about {minutes:.0f} min", flush=True)
 
 
-def describe(result: TrialResult) -> str:
-    """Say what came out of a training."""
-    loss = final_loss(np.array(result.losses))
-    return f"training loss {loss:.3f}, test loss {result.test_loss:.3f}, accuracy {result.test_accuracy:.1%}"
-
-
-def wanted(options: Namespace, dataset: str) -> list[Trial]:
-    """Return the trials that the command line names."""
+def wanted(options: Namespace) -> list[Trial]:
+    """Return the trials that the command line names, some perhaps twice."""
     trials = []
+    settings = options.dataset, options.images, options.epochs
     for network, seed, (method, rate) in product(options.networks, options.seeds, options.methods):
-        trials.append(Trial(
-            method=method,
-            learning_rate=rate,
-            decay=options.decay,
-            network=network,
-            seed=seed,
-            dataset=dataset,
-            images=options.images,
-            epochs=options.epochs,
-        ))
+        trials.append(Trial(method, rate, options.decay, network, seed, *settings))
     return trials
 
 
@@ -132,7 +102,7 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     if trial.decay:
         let_decay(optimizer, trial.steps)
 
-    measured = trial.network.member == TUTORIAL.member
+    measured = trial.network.member == TUTORIAL_DEPTH
     if measured:
         before = measure_and_predict(net, data, trial.seed)
     losses = train(net, data.training, optimizer, trial.epochs, trial.seed, report=lambda line: None)
@@ -140,10 +110,8 @@ def perform(data: DataSet, trial: Trial) -> TrialResult:
     result = TrialResult(trial, torch.__version__, test_loss, test_accuracy, reduce_losses(losses, trial.steps))
     if not measured or result.diverged:
         return result
-    after = measure_and_predict(net, data, trial.seed)
-    growth = [rounded(layers.tolist()) for layers in after / before]
-    return result._replace(weight_growth=growth[0], measured_gradient_growth=growth[1],
-                           predicted_gradient_growth=growth[2])
+    growths = measure_and_predict(net, data, trial.seed) / before
+    return result._replace(growths=tuple(map(rounded, growths)))
 
 
 def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -154,11 +122,9 @@ def let_decay(optimizer: torch.optim.Optimizer, steps: int) -> None:
 
 def measure_and_predict(net: nn.Module, data: DataSet, seed: int) -> np.ndarray:
     """Return (3, layers) root mean squares: of weights, and of their gradients, measured and by the theory."""
-    measured = measure(net, data.training, seed)
-    predicted = predict_by_theory(net, data.training, seed)
-    return np.array([[layer.weight_std for layer in measured],
-                     [layer.weight_gradient_std for layer in measured],
-                     [layer.weight_gradient_std for layer in predicted]])
+    layers = zip(measure(net, data.training, seed), predict_by_theory(net))
+    scales = [(now.weight_std, now.weight_gradient_std, predicted.weight_gradient_std) for now, predicted in layers]
+    return np.transpose(scales)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from itertools import count
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from util.data import Images, scale
 from util.static_preconditioned_train import precondition
 from util.theory import LayerStatistics, initialize, input_moments, predict_current, predict_for
 from util.theory.initializations import Initialization, Variances, current, glorot, he, pytorch, variance_preserving
-from util.theory.propagation import propagate
+from util.theory.propagation import WHITE_NOISE, propagate
 from util.theory.statistics import WEIGHT_LAYERS
 from util.training import MINIBATCH
 
@@ -24,36 +24,34 @@ MEASURED_IMAGES = 500  # on which gradients are measured
 
 # Each of these initializes a network in place, and returns the statistics of random networks of that kind.
 
-def initialize_by_rule(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
-    """Draw normal weights and biases of the rule's variances."""
-    statistics = predict_for(rule, net)
+def initialize_by_rule(net: nn.Module, rule: Initialization, moments: tuple[float, float] = WHITE_NOISE,
+                       **_: Any) -> list[LayerStatistics]:
+    """Draw normal weights and biases of the rule's variances, for inputs with these moments."""
+    statistics = predict_for(rule, net, input_moments=moments)
     initialize(net, statistics)
     return statistics
 
 
 def initialize_for_images(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
     """Do the same for inputs with the moments of the images."""
-    statistics = predict_for(rule, net, input_moments=input_moments(scale(images.pixels)))
-    initialize(net, statistics)
-    return statistics
+    return initialize_by_rule(net, rule, input_moments(scale(images.pixels)))
 
 
-def initialize_by_kaiming(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+def initialize_by_kaiming(net: nn.Module, **_: Any) -> list[LayerStatistics]:
     """Draw He's normal weights by PyTorch's own function; biases are zero."""
     for module in net.modules():
         if isinstance(module, WEIGHT_LAYERS):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-    return predict_for(rule, net)
+    return keep_weights(net)
 
 
-def keep(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
+def keep(net: nn.Module, **_: Any) -> list[LayerStatistics]:
     """Keep the parameters that PyTorch drew."""
     return predict_current(net)
 
 
-def keep_weights(net: nn.Module, rule: Initialization, images: Images) -> list[LayerStatistics]:
-    """Keep the weights that PyTorch drew; biases are zero."""
+def keep_weights(net: nn.Module, **_: Any) -> list[LayerStatistics]:
+    """Keep the weights as they are; biases are zero."""
     for module in net.modules():
         if isinstance(module, WEIGHT_LAYERS):
             nn.init.zeros_(module.bias)
@@ -66,41 +64,37 @@ def pytorch_zero_biases(layer: nn.Module, second_moment: float) -> Variances:
 
 
 class Initializer(NamedTuple):
-    """An initialization: its rule, its colour in all pictures, and the function that initializes a network by it."""
+    """An initialization: its rule, and the function that initializes a network by it."""
 
     rule: Initialization
-    colour: str
-    initialize: Callable[[nn.Module, Initialization, Images], list[LayerStatistics]] = initialize_by_rule
+    initialize: Callable[..., list[LayerStatistics]] = initialize_by_rule
 
 
-INITIALIZATIONS = {  # in colours that the colour-blind can tell apart (Okabe and Ito)
-    "PyTorch": Initializer(pytorch, "black", keep),
-    "PyTorch, zero biases": Initializer(pytorch_zero_biases, "#F0E442", keep_weights),
-    "Glorot": Initializer(glorot, "#CC79A7"),
-    "He": Initializer(he, "#009E73", initialize_by_kaiming),
-    "variance-preserving": Initializer(variance_preserving(), "#0072B2"),
-    "zero bias": Initializer(variance_preserving(0.0), "#56B4E9"),
-    "fifth bias": Initializer(variance_preserving(0.2), "#E69F00"),
-    "half bias": Initializer(variance_preserving(0.5), "#D55E00"),
-    "for the images": Initializer(variance_preserving(), "0.6", initialize_for_images),
+INITIALIZATIONS = {
+    "PyTorch": Initializer(pytorch, keep),
+    "PyTorch, zero biases": Initializer(pytorch_zero_biases, keep_weights),
+    "Glorot": Initializer(glorot),
+    "He": Initializer(he, initialize_by_kaiming),
+    "variance-preserving": Initializer(variance_preserving()),
+    "zero bias": Initializer(variance_preserving(0.0)),
+    "fifth bias": Initializer(variance_preserving(0.2)),
+    "half bias": Initializer(variance_preserving(0.5)),
+    "for the images": Initializer(variance_preserving(), initialize_for_images),
 }
 
 
 # Each of these prepares what happens to the gradients of a network with these statistics during training.
 
-def plain(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer, images: Images,
-          seed: int) -> None:
+def plain(**_: Any) -> None:
     """Do nothing."""
 
 
-def use_fixed_factors(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer,
-                      images: Images, seed: int) -> None:
+def use_fixed_factors(net: nn.Module, statistics: list[LayerStatistics], **_: Any) -> None:
     """Multiply gradients by factors that are computed once, as the demo does."""
     precondition(net, statistics)
 
 
-def use_ratios_of_pytorch(net: nn.Module, statistics: list[LayerStatistics], optimizer: torch.optim.Optimizer,
-                          images: Images, seed: int) -> None:
+def use_ratios_of_pytorch(net: nn.Module, statistics: list[LayerStatistics], **_: Any) -> None:
     """Multiply gradients by fixed factors that make them as unequal as PyTorch's initialization does.
 
     Between parameter tensors, their predicted standard deviations get the ratios that PyTorch's initialization has. The
@@ -119,23 +113,20 @@ def gradient_table(statistics: list[LayerStatistics]) -> np.ndarray:
     return np.array([[layer.weight_gradient_std, layer.bias_gradient_std] for layer in statistics])
 
 
-Estimate = Callable[[nn.Module, Images, int], "list[LayerStatistics]"]
-
-
-def renew_factors(estimate: Estimate, every: int, net: nn.Module, statistics: list[LayerStatistics],
-                  optimizer: torch.optim.Optimizer, images: Images, seed: int) -> None:
+def renew_factors(estimate: Callable[..., list[LayerStatistics]], every: int, net: nn.Module,
+                  optimizer: torch.optim.Optimizer, images: Images, seed: int, **_: Any) -> None:
     """Multiply gradients by factors that are estimated anew every `every` steps, for the network as it is then."""
-    precondition(net, estimate(net, images, seed))
+    precondition(net, estimate(net, images=images, seed=seed))
     steps = count(start=1)
 
     def renew(*_: object) -> None:
         if next(steps) % every == 0 and all(parameter.isfinite().all() for parameter in net.parameters()):
-            precondition(net, estimate(net, images, seed))  # in place of the earlier factors
+            precondition(net, estimate(net, images=images, seed=seed))  # in place of the earlier factors
 
     optimizer.register_step_post_hook(renew)
 
 
-def predict_by_theory(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
+def predict_by_theory(net: nn.Module, **_: Any) -> list[LayerStatistics]:
     """Predict the gradients' scales from the root mean squares of the parameters as they are."""
     return propagate(current, net)
 
@@ -161,13 +152,9 @@ def measure(net: nn.Module, images: Images, seed: int) -> list[LayerStatistics]:
     layers = []
     for name, module in net.named_modules():
         if isinstance(module, WEIGHT_LAYERS):
-            layers.append(LayerStatistics(
-                name=name,
-                weight_std=_root_mean_square(module.weight),
-                bias_std=_root_mean_square(module.bias),
-                weight_gradient_std=gradient_stds[module.weight],
-                bias_gradient_std=gradient_stds[module.bias],
-                correlation=math.nan))
+            weight, bias = module.weight, module.bias
+            stds = _root_mean_square(weight), _root_mean_square(bias), gradient_stds[weight], gradient_stds[bias]
+            layers.append(LayerStatistics(name, *stds, correlation=math.nan))
     return layers
 
 
@@ -205,11 +192,11 @@ class Method(NamedTuple):
 
     def begin(self, net: nn.Module, images: Images, learning_rate: float, seed: int) -> torch.optim.Optimizer:
         """Initialize a network in place, and return the optimizer that trains it by this method."""
-        initializer = INITIALIZATIONS[self.initialization]
-        statistics = initializer.initialize(net, initializer.rule, images)
+        rule, initialize_net = INITIALIZATIONS[self.initialization]
+        statistics = initialize_net(net, rule=rule, images=images)
         optimizer = OPTIMIZERS[self.optimizer](net.parameters(), lr=learning_rate)
         prepare_gradient = GRADIENTS[self.gradient]
-        prepare_gradient(net, statistics, optimizer, images, seed)
+        prepare_gradient(net=net, statistics=statistics, optimizer=optimizer, images=images, seed=seed)
         return optimizer
 
 
@@ -235,13 +222,5 @@ METHODS = {
     "adam": Method("PyTorch", "plain", "Adam"),
     "initialization-adam": Method("variance-preserving", "plain", "Adam"),
 }
-
-
-def pairs() -> dict[str, str]:
-    """Return for each method with fixed factors the one that differs in nothing but its plain gradients, if any."""
-    alone = {method._replace(gradient="fixed factors"): name
-             for name, method in METHODS.items() if method.gradient == "plain"}
-    return {name: alone[method] for name, method in METHODS.items() if method in alone}
-
-
-PAIRS = pairs()
+# the method that trains by plain gradients, for each initialization
+PLAIN = {initialization: name for name, (initialization, *rest) in METHODS.items() if rest == ["plain", "SGD"]}

@@ -1,11 +1,13 @@
-"""The networks of the study, for (N, 3, 32, 32) images and ten classes: the tutorial's, and five that are narrow."""
+"""The networks of the study, for (N, 3, 32, 32) images and ten classes: the tutorial's, deeper and narrow ones."""
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.models.vgg import cfgs, make_layers
 
 from util.network import ACTIVATIONS, TUTORIAL_DEPTH, Net
 
@@ -13,49 +15,24 @@ DEEPEST = 400  # weight layers; in much deeper networks, no float holds what the
 NAMED = "named"
 
 
-def lenet5() -> nn.Sequential:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max pools: the tutorial's network."""
-    convolutions = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
-    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
-    return nn.Sequential(*convolutions, nn.Flatten(), *dense)
-
-
-def vgg(depths: Sequence[int], width: int = 8) -> nn.Sequential:
+def vgg(configuration: str, width: int = 8) -> nn.Sequential:
     """VGG (Simonyan and Zisserman, 2015) for 32x32 images, narrow and without dropout.
 
     Args:
-        depths: the number of convolutions in each of the five stages, of 1, 2, 4, 8 and 8 times `width` channels.
-        width: channels of the first stage; 64 in the paper.
+        configuration: of the convolutions, in table 1 of the paper: "A" has eight of them, "D" has 13.
+        width: channels of the first convolution; 64 in the paper.
     """
-    layers: list[nn.Module] = []
-    channels = 3
-    for depth, factor in zip(depths, (1, 2, 4, 8, 8)):
-        for _ in range(depth):
-            layers += [nn.Conv2d(channels, factor * width, 3, padding=1), nn.ReLU()]
-            channels = factor * width
-        layers.append(nn.MaxPool2d(2))
-    layers.append(nn.Flatten())
-    for _ in range(2):
-        layers += [nn.Linear(channels, channels), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(channels, 10))
-
-
-def vgg11() -> nn.Sequential:
-    """VGG with eight convolutions."""
-    return vgg([1, 1, 2, 2, 2])
-
-
-def vgg16() -> nn.Sequential:
-    """VGG with 13 convolutions, half as wide, so that an epoch takes about as long as one of `vgg11`."""
-    return vgg([2, 2, 3, 3, 3], width=4)
+    convolutions = make_layers([each if each == "M" else each * width // 64 for each in cfgs[configuration]])
+    channels = 8 * width
+    dense = [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()]
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense, nn.Linear(channels, 10))
 
 
 def perceptron() -> nn.Sequential:
     """Ten layers with GELU; the hidden ones have 128 neurons."""
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(3 * 32 * 32, 128), nn.GELU()]
-    for _ in range(8):
-        layers += [nn.Linear(128, 128), nn.GELU()]
-    return nn.Sequential(*layers, nn.Linear(128, 10))
+    fan_ins = [3 * 32 * 32, *[128] * 8]
+    hidden = [module for fan_in in fan_ins for module in (nn.Linear(fan_in, 128), nn.GELU())]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(128, 10))
 
 
 class PreActivation(nn.Module):
@@ -75,21 +52,23 @@ class PreActivation(nn.Module):
         return self.shortcut(x) + residual
 
 
-def resnet20(width: int = 8) -> nn.Sequential:
+def resnet20() -> nn.Sequential:
     """A pre-activation residual network: 20 layers, two shortcuts with weights, maps of 16x16, 8x8 and 4x4."""
     blocks = []
-    channels = width
-    for outputs in (width, 2 * width, 4 * width):
-        stride = 1 if outputs == channels else 2
-        blocks += [PreActivation(channels, outputs, stride), PreActivation(outputs, outputs),
-                   PreActivation(outputs, outputs)]
-        channels = outputs
-    first = nn.Conv2d(3, width, 3, stride=2, padding=1)
-    pool = nn.AdaptiveAvgPool2d(1)
-    return nn.Sequential(first, *blocks, nn.ReLU(), pool, nn.Flatten(), nn.Linear(channels, 10))
+    for channels, outputs, stride in (8, 8, 1), (8, 16, 2), (16, 32, 2):
+        blocks.append(PreActivation(channels, outputs, stride))
+        blocks += [PreActivation(outputs, outputs), PreActivation(outputs, outputs)]
+    first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    return nn.Sequential(first, *blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-NETWORKS = {"lenet5": lenet5, "vgg11": vgg11, "vgg16": vgg16, "perceptron": perceptron, "resnet20": resnet20}
+NETWORKS = {
+    "lenet5": Net,  # LeNet-5 (LeCun et al., 1998) with ReLU, max pools and three channels is the tutorial's
+    "vgg11": partial(vgg, "A"),
+    "vgg16": partial(vgg, "D", width=4),  # half as wide, so that an epoch takes about as long
+    "perceptron": perceptron,
+    "resnet20": resnet20,
+}
 
 
 class Network(NamedTuple):
@@ -125,19 +104,11 @@ class Network(NamedTuple):
         return {"depth": self.member, "activation": self.family, "network": ""}
 
 
-TUTORIAL = Network("relu", TUTORIAL_DEPTH)
-
-
 def read_network(depth: str, activation: str, network: str) -> Network:
-    """Return the network of a row of results; a ValueError says what is wrong with its cells."""
-    if network:
-        if network not in NETWORKS:
-            raise ValueError(f"there is no network '{network}'")
-        if depth or activation:
-            raise ValueError(f"depth and activation are of the tutorial's network, not of {network}")
+    """Return the network of a row of results; a ValueError says what its cells are if they name none."""
+    if network in NETWORKS and not depth and not activation:
         return Network(NAMED, network)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"there is no activation '{activation}'")
-    if not TUTORIAL_DEPTH <= int(depth) <= DEEPEST:
-        raise ValueError(f"depth is {depth}, not from {TUTORIAL_DEPTH} to {DEEPEST}")
-    return Network(activation, int(depth))
+    if activation in ACTIVATIONS and TUTORIAL_DEPTH <= int(depth) <= DEEPEST and not network:
+        return Network(activation, int(depth))
+    raise ValueError(f"there is no network of depth '{depth}' ({TUTORIAL_DEPTH} to {DEEPEST}), activation "
+                     f"'{activation}' and name '{network}'")

@@ -11,35 +11,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from util.network import TUTORIAL_DEPTH
 from util.plot import save_figure
-from util.study.methods import INITIALIZATIONS, METHODS
-from util.study.networks import NAMED, TUTORIAL, Network
-from util.study.results import SCHEDULES, Conditions, Sweep
-from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval, outcomes
-from util.study.theory import KNOWN, difference_left, first_gradient, predictions, spread
+from util.study.methods import METHODS
+from util.study.networks import NAMED, Network
+from util.study.results import SCHEDULES
+from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval
+from util.study.theory import ALWAYS, difference_left, first_gradient, predictions
+from util.theory import weight_gradient_spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient.
+COLOURS = {  # which the colour-blind can tell apart (Okabe and Ito)
+    "PyTorch": "black",
+    "PyTorch, zero biases": "#F0E442",
+    "Glorot": "#CC79A7",
+    "He": "#009E73",
+    "variance-preserving": "#0072B2",
+    "zero bias": "#56B4E9",
+    "fifth bias": "#E69F00",
+    "half bias": "#D55E00",
+}
 MARKS: dict[str, dict[str, Any]] = {
     "plain": dict(linestyle="-", marker="o"),
     "fixed factors": dict(linestyle="--", marker="s"),
 }
 DEPTH_METHODS = ("default", "he", "initialization-only", "initialization-fifth-bias", "initialization-half-bias",
                  "preconditioned", "preconditioned-fifth-bias", "preconditioned-half-bias", "preconditioner-only")
+ASIDES = dict(zip(DEPTH_METHODS, np.linspace(0.96, 1.04, len(DEPTH_METHODS))))  # so that bars do not coincide
 SHAPES = {"relu": "o", "tanh": "^"}
 GUESSING = math.log(10)  # nats, with ten classes
 UNEQUAL = 20  # weight-gradient spread, from which on the picture of the rule names the depth
 DEEP = 40  # weight layers, of the deep network in the picture of scales
 SIGNIFICANCE = 0.05
+LEGEND_BELOW = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": "small"}
 
 
 def draw_all(results: Results, folder: str) -> None:
     """Write all pictures into a folder that exists."""
     with matplotlib.style.context("default"):  # not the user's
-        figures = {
-            "depth": depth(results),
-            "rule": rule(results),
-            "scales": scales(),
-        }
+        figures = {"scales": scales()}
+        if len(results.members("depth")) > 1:
+            decay = any(configuration.decay for configuration in results.by_seed)  # if some do, show those
+            figures.update(depth=depth(results, decay), rule=rule(results, decay))
         for name, figure in figures.items():
             if figure is not None:
                 save_figure(figure, os.path.join(folder, f"{name}.png"))
@@ -50,26 +63,9 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def colour_of(method: str) -> str:
-    """Return the colour of a method's initialization."""
-    return INITIALIZATIONS[METHODS[method].initialization].colour
-
-
-def add_legend(figure: Figure, columns: int) -> None:
-    """Put one legend for all panels below them."""
-    entries = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            entries.setdefault(label, handle)
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
-
-
-def depth(results: Results) -> Figure | None:
+def depth(results: Results, decay: bool) -> Figure | None:
     """Draw how `DEPTH_METHODS` end at each depth, and below it what the theory says beforehand."""
     depths = results.members("depth")
-    if len(depths) < 2:
-        return None
-    decay = decays(results)
     figure = new_figure(9, 10)
     top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
     drawn = [method for method in DEPTH_METHODS if draw_final_losses(top, results, method, decay)]
@@ -87,18 +83,12 @@ def depth(results: Results) -> Figure | None:
                title="theory: can the last layer tell two inputs apart?")
     networks = [Network("relu", number) for number in depths]
     for name in dict.fromkeys(METHODS[method].initialization for method in drawn):
-        colour = INITIALIZATIONS[name].colour
         for axes, predict in (middle, first_gradient), (bottom, difference_left):
-            axes.plot(depths, [predict(name, network) for network in networks], color=colour, marker=".")
+            axes.plot(depths, [predict(name, network) for network in networks], color=COLOURS[name], marker=".")
     bottom.set(xlabel="weight layers", xscale="log")
     bottom.set_xticks(depths, list(map(str, depths)))
     bottom.minorticks_off()
     return figure
-
-
-def decays(results: Results) -> bool:
-    """Tell whether pictures that have room for one schedule show the decaying one, since there are such trainings."""
-    return any(conditions.decay for conditions in results.conditions())
 
 
 def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) -> bool:
@@ -107,59 +97,54 @@ def draw_final_losses(axes: Axes, results: Results, method: str, decay: bool) ->
     A training that diverged is drawn as one that guesses.
     """
     marks = []
-    asides = np.linspace(0.96, 1.04, len(DEPTH_METHODS))  # so that the bars of two methods do not coincide
-    aside = asides[DEPTH_METHODS.index(method)]
     for number in results.members("depth"):
-        best = results.best.get(Sweep(method, Conditions(Network("relu", number), decay)))
+        best = results.best.get((method, Network("relu", number), decay))
         if best:
-            losses = [GUESSING if trial.diverged else outcomes(trial)[PRIMARY] for trial in results.reported(best)]
+            found = results.reported[best].values()
+            losses = [GUESSING if result.diverged else result.final_loss for result in found]
             deviation = np.std(losses, ddof=1) if len(losses) > 1 else 0
-            marks.append((number * aside, np.mean(losses), deviation))
+            marks.append((number * ASIDES[method], np.mean(losses), deviation))
     if marks:
-        style = MARKS[METHODS[method].gradient]
-        axes.errorbar(*zip(*marks), color=colour_of(method), markersize=5, capsize=2, **style)
+        initialization, gradient, _ = METHODS[method]
+        axes.errorbar(*zip(*marks), color=COLOURS[initialization], markersize=5, capsize=2, **MARKS[gradient])
     return bool(marks)
 
 
 def add_two_legends(axes: Axes, methods: Sequence[str]) -> None:
     """Explain the colours of the methods' initializations, and beside them the dashes and marks of their gradients."""
-    colours = {METHODS[method].initialization: colour_of(method) for method in methods}
-    lines = [Line2D([], [], color=colour, linewidth=4) for colour in colours.values()]
-    first = axes.legend(lines, colours, title="initialization", loc="lower right", fontsize="small")
+    initializations = dict.fromkeys(METHODS[method].initialization for method in methods)
+    lines = [Line2D([], [], color=COLOURS[name], linewidth=4) for name in initializations]
+    first = axes.legend(lines, initializations, title="initialization", loc="lower right", fontsize="small")
     axes.add_artist(first)
     gradients = dict.fromkeys(METHODS[method].gradient for method in methods)
     lines = [Line2D([], [], color="0.3", **MARKS[gradient]) for gradient in gradients]
     axes.legend(lines, gradients, title="gradient", loc="lower center", handlelength=4, fontsize="small")
 
 
-def rule(results: Results) -> Figure | None:
+def rule(results: Results, decay: bool) -> Figure | None:
     """Draw what the preconditioner adds, against how unequal the theory says that the gradients are without it."""
-    if len(results.members("depth")) < 2:
-        return None
     differences = {}
     for preconditioned, alone in results.pairs():
-        network, decay = alone.conditions
         paired = results.differences(preconditioned, alone)
-        if network.family != NAMED and decay == decays(results) and len(paired):
+        if alone.network.family != NAMED and alone.decay == decay and len(paired):
             differences[alone] = interval(paired[:, PRIMARY])
     if not differences:
         return None
     figure = new_figure(9, 6)
     axes = figure.subplots()
-    adjusted = holm([p_value for _, _, p_value in differences.values()])
+    adjusted = holm([difference.p_value for difference in differences.values()])
     for (alone, (mean, half, _)), p_value in zip(differences.items(), adjusted):
-        name = METHODS[alone.method].initialization
-        network = alone.conditions.network
-        colour = colour_of(alone.method)
-        x = spread(name, network)
+        colour = COLOURS[alone.initialization]
+        x = weight_gradient_spread(predictions(alone.initialization, alone.network))
         filling = colour if p_value < SIGNIFICANCE else "white"
         axes.errorbar(x, mean, half, color=colour, capsize=2, linewidth=1, markersize=6, markerfacecolor=filling,
-                      marker=SHAPES[network.family])
+                      marker=SHAPES[alone.network.family])
         if x > UNEQUAL:
             learnt = results.outcomes(alone)[:, PRIMARY].mean() <= TRAINED
             remark = " " if learnt else ", \nwhich learn nothing without "
-            axes.annotate(f"{network.member} layers{remark}", (x, mean), ha="right", va="top", fontsize="small")
-        axes.plot([], [], color=colour, linewidth=4, label=name)
+            axes.annotate(f"{alone.network.member} layers{remark}", (x, mean), ha="right", va="top", fontsize="small")
+    for name in dict.fromkeys(alone.initialization for alone in differences):
+        axes.plot([], [], color=COLOURS[name], linewidth=4, label=name)
     axes.axhline(0, color="black", linewidth=1)
     axes.set(xscale="log", xlabel="weight-gradient spread: largest over smallest gradient, predicted before training",
              ylabel="final loss with the preconditioner minus without, nats; lower is better")
@@ -167,9 +152,9 @@ def rule(results: Results) -> Figure | None:
     axes.margins(x=0.1)
     for label, filling in ("significant after Holm's adjustment", "0.3"), ("not significant", "white"):
         axes.plot([], [], "o", color="0.3", markerfacecolor=filling, label=label)
-    if any(alone.conditions.network.family == "tanh" for alone in differences):
+    if any(alone.network.family == "tanh" for alone in differences):
         axes.plot([], [], SHAPES["tanh"], color="0.3", markerfacecolor="white", label="tanh instead of relu")
-    add_legend(figure, columns=4)
+    figure.legend(**LEGEND_BELOW)
     return figure
 
 
@@ -177,19 +162,18 @@ def scales() -> Figure:
     """Draw signals and gradients along the tutorial's network and a deep one, by the theory, for white noise."""
     figure = new_figure(9, 6)
     panels = figure.subplots(2, 2, sharex="col")
-    for (top, bottom), number in zip(panels.T, (TUTORIAL.member, DEEP)):
-        for name in KNOWN:
-            layers = predictions(name, Network("relu", number))
-            colour = INITIALIZATIONS[name].colour
-            place = range(1, number + 1)
-            signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in layers]
-            gradients = [layer.weight_gradient_std for layer in layers]
-            top.plot(place, signals, color=colour)
-            bottom.plot(place, gradients, color=colour, label=name)
+    for (top, bottom), number in zip(panels.T, (TUTORIAL_DEPTH, DEEP)):
+        layers = range(1, number + 1)
+        for name in ALWAYS:
+            statistics = predictions(name, Network("relu", number))
+            signals = [layer.weight_gradient_std / layer.bias_gradient_std for layer in statistics]
+            gradients = [layer.weight_gradient_std for layer in statistics]
+            top.plot(layers, signals, color=COLOURS[name])
+            bottom.plot(layers, gradients, color=COLOURS[name], label=name)
         bottom.axhline(1, color="black", linewidth=2, linestyle="--", label="preconditioned")
         top.locator_params(axis="x", integer=True)
-        title = "the tutorial's network" if number == TUTORIAL.member else f"depth {number}"
+        title = "the tutorial's network" if number == TUTORIAL_DEPTH else f"depth {number}"
         top.set(title=title, ylabel="signal at the layer's input", yscale="log")
         bottom.set(xlabel="layer", ylabel="gradient of the weights", yscale="log")
-    add_legend(figure, columns=4)
+    figure.legend(*bottom.get_legend_handles_labels(), **LEGEND_BELOW)
     return figure

@@ -1,94 +1,89 @@
 """The page that the study prints: tables in Markdown, each under a heading and a caption."""
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from util.study.methods import METHODS
-from util.study.networks import NAMED, TUTORIAL, Network
-from util.study.results import SCHEDULES, Conditions, Configuration, Sweep
-from util.study.statistics import EARLY, ORDER, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import KNOWN, NAMES, difference_left, first_gradient, spread
+from util.network import TUTORIAL_DEPTH
+from util.study.methods import INITIALIZATIONS, METHODS
+from util.study.networks import NAMED, Network
+from util.study.results import SCHEDULES, Configuration, TrialResult
+from util.study.statistics import EARLY, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
+from util.study.theory import ALWAYS, difference_left, first_gradient, spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
+UNITS = "Losses are in nats; ± is a standard deviation over seeds, of a difference a 95 % interval by Student's t."
 SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (p < 0.05 after Holm's adjustment for "
                "this table).")
 
+THEORY = (  # of each table: title, caption, quantity by what its networks differ in, function, format
+    ("Spread",
+     "Largest over smallest standard deviation of the layers' weight gradients before training, by the theory.",
+     {"network": "spread"}, spread, "g"),
+    ("First gradient",
+     "Standard deviation of the gradient by the first layer's weights before training, by the theory.",
+     {"depth": "gradient of conv1.weight", "network": "gradient of the first weights"}, first_gradient, ".2g"),
+    ("Difference between inputs",
+     "1 - rho (at least 1e-9) before training, by the theory; rho is the correlation of two inputs' pre-activations.",
+     dict.fromkeys(["depth", "network"], "1 - rho in the last hidden layer"), difference_left, ".2g"),
+)
 
-def page(name: str, results: Results, tables: Iterable[str]) -> str:
-    """Return a page: its head, and the tables that have rows.
+
+def page(name: str, held: Sequence[TrialResult], tables: Iterable[str]) -> str:
+    """Return a page: its title, what all trainings have in common, and the tables that have rows.
 
     Args:
         name: of the file.
-        results: all that it holds.
+        held: all results that it holds.
         tables: of `sections`, or of `difference_tables` alone.
     """
-    return "\n\n".join([head(name, results), *filter(None, tables)])
-
-
-def head(name: str, results: Results) -> str:
-    """Return the title, and what all trainings have in common."""
-    trials = [result.trial for by_seed in results.by_seed.values() for result in by_seed.values()]
-    first = trials[0]
-    settings = f"Data: {first.dataset}; images: {first.images}; epochs: {first.epochs}; trainings: {len(trials)}."
-    units = "Losses are in nats; ± is a standard deviation over seeds, of a difference a 95 % interval by Student's t."
-    return f"# {name}\n\n{settings} {units}"
+    first = held[0].trial
+    settings = f"Data: {first.dataset}; images: {first.images}; epochs: {first.epochs}; trainings: {len(held)}."
+    head = f"# {name}\n\n{settings} {UNITS}"
+    return "\n\n".join([head, *filter(None, tables)])
 
 
 def sections(results: Results) -> Iterator[str]:
     """Yield all sections, "" for those without rows."""
-    compared = [conditions for conditions in results.conditions() if is_compared(results, conditions.network)]
-    for family, decay in dict.fromkeys((conditions.network.family, conditions.decay) for conditions in compared):
-        yield final_loss_table(results, family, decay)
+    compared = results.compared()
+    for networks, decay in product(compared.values(), SCHEDULES):
+        yield final_loss_table(results, networks, decay)
     for decay in SCHEDULES:
         yield pair_table(results, decay)
-    for family in dict.fromkeys(conditions.network.family for conditions in compared):
-        yield from theory_tables(results, family)
+    for networks in compared.values():
+        yield from theory_tables(results, networks)
     yield outcome_table(results)
     yield rate_table(results)
-    yield from difference_tables(results, "default", None)
+    yield from difference_tables(results, "default", rates=[])
     yield growth_table(results)
 
 
-def is_compared(results: Results, network: Network) -> bool:
-    """Tell whether a table compares the network with others: named networks always, the tutorial's if depths differ."""
-    return network.family == NAMED or len(results.members(network.kind)) > 1
+def network_table(title: str, caption: str, quantity: str, networks: list[Network], rows: dict[str, list[str]],
+                  *more: str) -> str:
+    """Tabulate a quantity: the cells of each row by its name, with a column for each of these networks of a family.
+
+    The heading says what the networks differ in, `more`, and the activation unless it is ReLU.
+    """
+    first = networks[0]
+    activation = [first.family] if first.suffix else []
+    heading = ", ".join([f"{title} by {first.kind}", *more, *activation])
+    place = "of network" if first.family == NAMED else "at depth"
+    columns = [f"{quantity}, {place}", *(network.member for network in networks)]
+    return section(heading, caption, columns, [[name, *cells] for name, cells in rows.items()])
 
 
-def networks_of(results: Results, family: str) -> list[Network]:
-    """Return all networks of a family that the file has, for depths in any family."""
-    return [Network(family, member) for member in results.members(Network(family, "").kind)]
-
-
-def final_loss_table(results: Results, family: str, decay: bool) -> str:
+def final_loss_table(results: Results, networks: list[Network], decay: bool) -> str:
     """Tabulate final losses by method and network, and how many trainings learnt anything if not all did."""
-    networks = networks_of(results, family)
-    rows = []
-    for method in ORDER:
-        sweeps = [Sweep(method, Conditions(network, decay)) for network in networks]
-        cells = [_depth_cell(results, results.best.get(sweep)) for sweep in sweeps]
-        if any(cells):
-            rows.append([f"`{method}`", *cells])
-    title = f"Final loss {_by(family, SCHEDULES[decay])}"
+    rows = {}
+    for method in METHODS:
+        best = [results.best.get((method, network, decay)) for network in networks]
+        if any(best):
+            rows[f"`{method}`"] = [_depth_cell(results, configuration) for configuration in best]
     caption = f"Each method at its best learning rate; \"trained\" counts the seeds below {TRAINED}, if not all are."
-    return section(title, caption, network_columns(f"last tenth, {_of(family)}", networks), rows)
-
-
-def network_columns(first: str, networks: Sequence[Network]) -> list[object]:
-    """Return the heads of the columns of a table with a column for each network."""
-    return [first, *(network.member for network in networks)]
-
-
-def _by(family: str, *more: str) -> str:
-    """Return the end of a title, as in "by depth, tanh"."""
-    activation = [] if family in ("relu", NAMED) else [family]
-    return ", ".join([f"by {Network(family, '').kind}", *more, *activation])
-
-
-def _of(family: str) -> str:
-    return "of network" if family == NAMED else "at depth"
+    return network_table("Final loss", caption, "last tenth", networks, rows, SCHEDULES[decay])
 
 
 def _depth_cell(results: Results, configuration: Configuration | None) -> str:
@@ -96,7 +91,7 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
         return ""
     losses = results.outcomes(configuration)[:, PRIMARY]
     diverged = results.diverged(configuration)
-    trained = int((losses <= TRAINED).sum())
+    trained = (losses <= TRAINED).sum()
     counts = f"trained: {trained} of {len(losses)}"
     if diverged:
         return f"{counts}, diverged: {diverged}"
@@ -106,68 +101,51 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
 
 def pair_table(results: Results, decay: bool) -> str:
     """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
-    rows, p_values = [], []
-    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_before(pair[1])):
-        network = alone.conditions.network
+    compared = results.compared()
+    rows = []
+    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_without(pair[1])):
+        network = alone.network
         differences = results.differences(preconditioned, alone)
-        if alone.conditions.decay == decay and is_compared(results, network) and len(differences):
+        if alone.decay == decay and network.family in compared and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"{spread_before(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
-            rows.append([*names, len(differences), signed(early), signed(final)])
-            p_values.append(final[2])
+            names = [f"{spread_without(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
+            rows.append([*names, len(differences), early, final])
     caption = (
         "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "
         "paired by seed. The spread is the largest over the smallest standard deviation of the layers' weight "
         f"gradients, as the theory predicts them before training. {SIGNIFICANT}")
     columns = ["spread", "method", "minus", kinds(results), "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]]
-    return section(
-        f"What the preconditioner adds, {SCHEDULES[decay]}", caption, columns, with_stars(rows, -1, p_values))
+    return section(f"What the preconditioner adds, {SCHEDULES[decay]}", caption, columns, with_stars(rows, -1))
 
 
-def spread_before(configuration: Configuration) -> float:
-    """Return the spread of the gradients before training, by the theory, in three digits."""
-    return float(spread_cell(METHODS[configuration.method].initialization, configuration.conditions.network))
-
-
-def spread_cell(name: str, network: Network) -> str:
-    """Return the spread of an initialization in three digits."""
-    return f"{float(f'{spread(name, network):.3g}'):g}"
+def spread_without(alone: Configuration) -> float:
+    """Return the spread of the gradients that an initialization leaves before training, in three digits."""
+    return spread(alone.initialization, alone.network)
 
 
 def kinds(results: Results) -> str:
     """Return the head of the column that tells networks apart."""
-    return " or ".join(dict.fromkeys(conditions.network.kind for conditions in results.conditions()))
+    return " or ".join(dict.fromkeys(network.kind for network in results.networks))
 
 
-def theory_tables(results: Results, family: str) -> Iterator[str]:
-    """Yield what the theory says of each network and initialization before training."""
-    networks = networks_of(results, family)
-    used = {METHODS[configuration.method].initialization for configuration in results.by_seed}
-    names = [name for name in NAMES if name in KNOWN or name in used]
-
-    def table(title: str, caption: str, quantity: str, cell: Callable[[str, Network], str]) -> str:
-        rows = [[name, *(cell(name, network) for network in networks)] for name in names]
-        return section(
-            f"{title} {_by(family)}", caption, network_columns(f"{quantity}, {_of(family)}", networks), rows)
-
-    if family == NAMED:
-        yield table("Spread", "Largest over smallest standard deviation of the layers' weight gradients before "
-                    "training, by the theory.", "spread", spread_cell)
-    first = "conv1.weight" if family != NAMED else "the first weights"
-    yield table("First gradient", "Standard deviation of the gradient by the first layer's weights before training, by "
-                "the theory.", f"gradient of {first}", lambda name, network: f"{first_gradient(name, network):.2g}")
-    yield table("Difference between inputs", "1 - rho (at least 1e-9) before training, by the theory; rho is the "
-                "correlation of two inputs' pre-activations.", "1 - rho in the last hidden layer",
-                lambda name, network: f"{difference_left(name, network):.2g}")
+def theory_tables(results: Results, networks: list[Network]) -> Iterator[str]:
+    """Yield what the theory says of each initialization in networks of a family before training."""
+    used = {configuration.initialization for configuration in results.by_seed} - {"for the images"}  # not white noise
+    names = [name for name in INITIALIZATIONS if name in ALWAYS or name in used]
+    for title, caption, quantities, predict, digits in THEORY:
+        quantity = quantities.get(networks[0].kind)
+        if quantity:
+            rows = {name: [format(predict(name, network), digits) for network in networks] for name in names}
+            yield network_table(title, caption, quantity, networks, rows)
 
 
 def outcome_table(results: Results) -> str:
     """Tabulate each configuration's outcomes, mean and standard deviation over seeds."""
     rows = []
-    for configuration in results.by_seed:
+    for configuration, reported in results.reported.items():
         bold = "**" if results.is_best(configuration) else ""
-        row = [f"{bold}`{configuration}`{bold}", configuration.conditions.network.member]
-        rows.append([*row, len(results.seeds(configuration)), *_outcome_cells(results, configuration)])
+        row = [f"{bold}`{configuration}`{bold}", configuration.network.member, len(reported)]
+        rows.append(row + _outcome_cells(results, configuration))
     return section(
         "Outcomes",
         "A method's best learning rate is in bold. \"Overtaken\" says from which epoch on the default training gains, "
@@ -178,7 +156,8 @@ def outcome_table(results: Results) -> str:
 def _outcome_cells(results: Results, configuration: Configuration) -> list[str]:
     diverged = results.diverged(configuration)
     if diverged:
-        return [f"diverged: {diverged} of {len(results.seeds(configuration))}", *[""] * len(OUTCOMES)]
+        seeds = len(results.reported[configuration])
+        return [f"diverged: {diverged} of {seeds}", *[""] * len(OUTCOMES)]
     epoch = results.overtaken(configuration)
     overtaken = "" if epoch is None else f"{epoch:.2f}"
     return [*map(mean_and_spread, results.outcomes(configuration).T), overtaken]
@@ -189,15 +168,15 @@ def rate_table(results: Results) -> str:
     rows = []
     for sweep, best in results.best.items():
         configurations = results.rates(sweep)
-        losses = [results.tuning_loss(configuration) for configuration in configurations]
+        losses = list(map(results.tuning_loss, configurations))
         if len(configurations) > 1 and np.isfinite(min(losses)):
             rates = [configuration.learning_rate for configuration in configurations]
             good = [_rate_cell(rate, rates) for rate in good_rates(rates, losses)]
             if min(losses) > TRAINED:
                 good = ["none", "none"]
-            seeds = ", ".join(map(str, results.chosen_by(best)))
+            seeds = ", ".join(map(str, results.tuning(best)))
             loss = f"{results.tuning_loss(best):.3f}"
-            rows.append([f"`{best}`", best.conditions.network.member, seeds, loss, *good])
+            rows.append([f"`{best}`", best.network.member, seeds, loss, *good])
     return section(
         "Best learning rates",
         "Between which rates the loss over the last tenth is within 0.1 of the best; gaps are passed over. An (edge) "
@@ -206,32 +185,33 @@ def rate_table(results: Results) -> str:
 
 
 def _rate_cell(rate: float, rates: Sequence[float]) -> str:
-    edge = " (edge)" if np.isclose([rates[0], rates[-1]], rate, rtol=1e-9, atol=0).any() else ""
+    edge = " (edge)" if rate in (rates[0], rates[-1]) else ""
     return f"{rate:.2g}{edge}"
 
 
-def difference_tables(results: Results, method: str, rate: float | None) -> Iterator[str]:
-    """Yield the tables of differences from a method under all conditions; without a rate, all are at their best."""
-    for reference in results.references(method, rate):
-        yield difference_table(results, reference, best_only=rate is None)
+def difference_tables(results: Results, method: str, rates: Sequence[float]) -> Iterator[str]:
+    """Yield a table of differences from a method in each network; without a rate, all methods are at their best."""
+    for reference in results.references(method, rates):
+        yield difference_table(results, reference, best_only=not rates)
 
 
 def difference_table(results: Results, reference: Configuration, best_only: bool) -> str:
-    """Tabulate paired differences from a reference under the same conditions, with 95 % intervals."""
-    others = [other for other in results.by_seed if other.conditions == reference.conditions and other != reference]
-    rows, p_values = [], []
-    for configuration in filter(results.is_best, others) if best_only else others:
+    """Tabulate paired differences from a reference in the same network, with 95 % intervals."""
+    alike = [each for each in results.by_seed if each.network == reference.network and each.decay == reference.decay]
+    alike.remove(reference)
+    rows = []
+    for configuration in filter(results.is_best, alike) if best_only else alike:
         differences = results.differences(configuration, reference)
         if len(differences):
-            intervals = [interval(values) for values in differences.T]
-            rows.append([f"`{configuration}`", len(differences), *map(signed, intervals)])
-            p_values.append(intervals[PRIMARY][2])
-    network = reference.conditions.network
-    title = f"`{reference}`" if network.member == TUTORIAL.member else f"`{reference}`, {network}"
+            rows.append([f"`{configuration}`", len(differences), *map(interval, differences.T)])
+    network = reference.network
+    title = f"`{reference}`"
+    if network.member != TUTORIAL_DEPTH:
+        title += f", {network}"
     which = "its best learning rate" if best_only else "every learning rate"
     caption = f"Each method at {which}, paired by seed. {SIGNIFICANT}"
     columns = [f"minus {title}", "seeds", *OUTCOMES]
-    return section(f"Differences from {title}", caption, columns, with_stars(rows, 2 + PRIMARY, p_values))
+    return section(f"Differences from {title}", caption, columns, with_stars(rows, 2 + PRIMARY))
 
 
 def growth_table(results: Results) -> str:
@@ -239,7 +219,8 @@ def growth_table(results: Results) -> str:
     rows = []
     for configuration in results.by_seed:
         for quantity, growths in zip(QUANTITIES, results.growth(configuration)):
-            rows.append([f"`{configuration}`", quantity, *(f"{growth:.2f}" for growth in growths)])
+            cells = [f"{growth:.2f}" for growth in growths]
+            rows.append([f"`{configuration}`", quantity, *cells])
     return section(
         "Growth",
         "Root mean squares after training over those before it, geometric means over seeds: of each layer's weights, "
@@ -249,18 +230,13 @@ def growth_table(results: Results) -> str:
 
 def mean_and_spread(values: np.ndarray) -> str:
     """Return a mean, and the standard deviation if there are several values."""
-    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
+    mean = f"{np.mean(values):.3f}"
+    return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
 
 
-def signed(estimate: tuple[float, float, float]) -> str:
-    """Return the mean and half width of an `interval`."""
-    mean, half, _ = estimate
-    return f"{mean:+.3f} ± {half:.3f}"
-
-
-def with_stars(rows: Sequence[list[object]], column: int, p_values: Sequence[float]) -> Sequence[list[object]]:
-    """Mark the cells of a column whose p-values are below 5 % after Holm's adjustment for all of them."""
+def with_stars(rows: list[list[Any]], column: int) -> list[list[Any]]:
+    """Mark the intervals of a column whose p-values are below 5 % after Holm's adjustment for all of them."""
+    p_values = [row[column].p_value for row in rows]
     for row, p in zip(rows, holm(p_values)):
         if p < 0.05:
             row[column] = f"{row[column]} *"
@@ -272,5 +248,5 @@ def section(title: str, caption: str, columns: Sequence[object], rows: Sequence[
     if not rows:
         return ""
     lines = [columns, ["---"] * len(columns), *rows]
-    table = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     return f"## {title}\n\n{caption}\n\n{table}"

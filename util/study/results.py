@@ -4,15 +4,15 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
-import math
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Tuple
 
 import numpy as np
 
 from util.curves import final_loss
+from util.data import TRAINING_IMAGES
 from util.failure import Failure
 from util.network import TUTORIAL_DEPTH
 from util.study.methods import METHODS
@@ -21,39 +21,32 @@ from util.training import MINIBATCH
 
 PARTS = 200  # of a training, over each of which its losses are averaged
 DIVERGED = 10.0  # nats over the last tenth of a training, from which on it counts as diverged
-DATASETS = ("cifar10", "synthetic")
+GROWTHS = ("weight_growth", "measured_gradient_growth", "predicted_gradient_growth")  # last over first
+Sweep = Tuple[str, Network, bool]  # method, network, decay: all but the learning rate
 SCHEDULES = {False: "constant learning rate", True: "decaying learning rate"}
 
 
-class Conditions(NamedTuple):
-    """What trials must have in common to be compared."""
+class Configuration(NamedTuple):
+    """A method at a learning rate, in some network and with some schedule; it has a trial for each seed."""
 
+    method: str
     network: Network
     decay: bool  # whether the learning rate falls linearly to zero
-
-
-class Sweep(NamedTuple):
-    """A method under some conditions; all configurations of a sweep differ in nothing but their learning rates."""
-
-    method: str
-    conditions: Conditions
-
-
-class Configuration(NamedTuple):
-    """A method at a learning rate, under some conditions; it has a trial for each seed."""
-
-    method: str
-    conditions: Conditions
     learning_rate: float
 
     @property
     def sweep(self) -> Sweep:
         """What it has in common with the same method at other learning rates."""
-        return Sweep(self.method, self.conditions)
+        return self[:3]
+
+    @property
+    def initialization(self) -> str:
+        """The name of its method's initialization."""
+        return METHODS[self.method].initialization
 
     def __str__(self) -> str:
-        schedule = "-decay" if self.conditions.decay else ""
-        return f"{self.method}{self.conditions.network.suffix}{schedule}={self.learning_rate!r}"
+        schedule = "-decay" if self.decay else ""
+        return f"{self.method}{self.network.suffix}{schedule}={self.learning_rate!r}"
 
 
 class Trial(NamedTuple):
@@ -71,7 +64,7 @@ class Trial(NamedTuple):
     @property
     def configuration(self) -> Configuration:
         """What it is a trial of, whatever its seed."""
-        return Configuration(self.method, Conditions(self.network, self.decay), self.learning_rate)
+        return Configuration(self.method, self.network, self.decay, self.learning_rate)
 
     @property
     def steps(self) -> int:
@@ -90,16 +83,22 @@ class TrialResult(NamedTuple):
     test_loss: float  # in nats
     test_accuracy: float  # from 0 to 1
     losses: tuple[float, ...]  # in nats, means over equal parts of the training, in five digits
-    # Last over first, of each layer; nothing if it was not measured.
-    weight_growth: tuple[float, ...] = ()
-    measured_gradient_growth: tuple[float, ...] = ()
-    predicted_gradient_growth: tuple[float, ...] = ()
+    growths: tuple[tuple[float, ...], ...] = ((), (), ())  # `GROWTHS`, of each layer; nothing if not measured
+
+    @property
+    def final_loss(self) -> float:
+        """The mean training loss over the last tenth of the training, in nats."""
+        return final_loss(np.array(self.losses))
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss is not finite, or the last tenth of the training lies too high."""
+        """Whether a loss is not finite, or the final loss is too high."""
         finite = np.isfinite([*self.losses, self.test_loss]).all()
-        return not finite or final_loss(np.array(self.losses)) > DIVERGED
+        return not finite or self.final_loss > DIVERGED
+
+    def __str__(self) -> str:
+        training = f"training loss {self.final_loss:.3f}"
+        return f"{training}, test loss {self.test_loss:.3f}, accuracy {self.test_accuracy:.1%}"
 
 
 def reduce_losses(losses: np.ndarray, steps: int) -> tuple[float, ...]:
@@ -110,17 +109,9 @@ def reduce_losses(losses: np.ndarray, steps: int) -> tuple[float, ...]:
     return rounded([part.mean() for part in parts])
 
 
-def rounded(numbers: list[float]) -> tuple[float, ...]:
+def rounded(numbers: Iterable[float]) -> tuple[float, ...]:
     """Round to five significant digits, which is what a row keeps."""
     return tuple(float(f"{number:.5g}") for number in numbers)
-
-
-def flag(text: str) -> bool:
-    """Parse a cell that holds a truth value."""
-    flags = {"FALSE": False, "TRUE": True}  # as spreadsheets write them
-    if text.upper() not in flags:
-        raise ValueError(f"'{text}' is neither True nor False")
-    return flags[text.upper()]
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -131,7 +122,7 @@ def numbers(text: str) -> tuple[float, ...]:
 PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "method": str,
     "learning_rate": float,
-    "decay": flag,
+    "decay": str.upper,  # as spreadsheets write it
     "depth": str,
     "seed": int,
     "dataset": str,
@@ -143,92 +134,88 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
     "test_loss": float,
     "test_accuracy": float,
     "losses": numbers,
-    "weight_growth": numbers,
-    "measured_gradient_growth": numbers,
-    "predicted_gradient_growth": numbers,
+    **dict.fromkeys(GROWTHS, numbers),
 }
 COLUMNS = list(PARSERS)
-YOUNGER = {"network": "", "activation": "relu"}  # columns that older files lack, and what is true of all their rows
+CHOICES = {"method": METHODS, "dataset": ("cifar10", "synthetic"), "decay": ("FALSE", "TRUE")}
+LIMITS = {  # lowest and highest
+    "learning_rate": (1e-30, 1e30),
+    "seed": (0, 2**32 - 1),
+    "images": (MINIBATCH, TRAINING_IMAGES),
+    "epochs": (1, 10**6),
+    "test_accuracy": (0, 1),
+}
 SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in common
 
 
-def write_row(result: TrialResult, columns: Sequence[str]) -> str:
-    """Return a result as a line of a file that has these columns."""
-    cells = {**result.trial._asdict(), **result.trial.network.cells(), **result._asdict()}
-    for name, value in cells.items():
-        if PARSERS.get(name) is numbers:
-            cells[name] = " ".join(map(repr, value))
-    text = io.StringIO()
-    csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n").writerow(cells)
-    return text.getvalue()
+def write_row(result: TrialResult) -> str:
+    """Return a result as a line of a file."""
+    trial = result.trial
+    cells = {**trial._asdict(), **trial.network.cells(), **result._asdict(), **dict(zip(GROWTHS, result.growths))}
+    return ",".join(write_cell(cells[name]) for name in COLUMNS) + "\n"
+
+
+def write_cell(value: object) -> str:
+    """Return a value as a cell; spaces stand between several numbers."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_row(row: dict[str, str]) -> TrialResult:
     """Return the result of a row, whose cells are named by the header; a ValueError says what is wrong."""
     if None in row or None in row.values():  # so says `csv.DictReader`
         raise ValueError("it has not as many columns as the header")
-    values = {name: PARSERS[name](text) for name, text in {**YOUNGER, **row}.items()}
+    values = {name: PARSERS[name](text) for name, text in row.items()}
+    for name, known in CHOICES.items():
+        if values[name] not in known:
+            raise ValueError(f"{name} '{values[name]}' is none of {', '.join(known)}")
+    for name, (lowest, highest) in LIMITS.items():
+        if not lowest <= values[name] <= highest:
+            raise ValueError(f"{name} is {values[name]}, not from {lowest} to {highest}")
+    values["decay"] = values["decay"] == "TRUE"
     values["network"] = read_network(values.pop("depth"), values.pop("activation"), values["network"])
     trial = Trial(**{name: values.pop(name) for name in Trial._fields})
-    result = TrialResult(trial, **values)
-    _check_row(result)
-    return result
-
-
-def _check_row(result: TrialResult) -> None:
-    trial = result.trial
-    if trial.method not in METHODS:
-        raise ValueError(f"there is no method '{trial.method}'")
-    if trial.dataset not in DATASETS:
-        raise ValueError(f"there is no dataset '{trial.dataset}'")
-    if not 0 < trial.learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {trial.learning_rate}")
-    if trial.seed < 0 or trial.images < MINIBATCH or trial.epochs < 1:
-        raise ValueError("seed, images or epochs are too small")
-    if not 0 <= result.test_accuracy <= 1:
-        raise ValueError(f"test_accuracy is {result.test_accuracy}, not from 0 to 1")
+    growths = tuple(values.pop(name) for name in GROWTHS)
+    result = TrialResult(trial, growths=growths, **values)
     parts = min(PARTS, trial.steps)
     if len(result.losses) != parts:
         raise ValueError(f"there are {len(result.losses)} losses instead of {parts}")
-    growths = result.weight_growth, result.measured_gradient_growth, result.predicted_gradient_growth
     if set(map(len, growths)) not in ({0}, {TUTORIAL_DEPTH}):
         raise ValueError(f"growths are not of {TUTORIAL_DEPTH} layers")
+    return result
 
 
-def read_results(path: Path) -> list[TrialResult]:
+def read_results(path: Path, wanted: Trial | Namespace | None = None) -> list[TrialResult]:
     """Read all results of a file, none if it is empty or missing; if a trial has two rows, the first one counts.
 
     There may be more than one header, since `cat` joins files with their headers.
 
+    Args:
+        path: of the file.
+        wanted: has the data set, the images and the epochs that all rows must have; if None, the first row has.
+
     Raises:
-        Failure: names the first line that cannot be read, or whose data set, images or epochs are not the first row's.
+        Failure: names the first line that cannot be read, or that has other settings.
     """
-    return _read(path)[1]
-
-
-def _read(path: Path) -> tuple[Sequence[str], list[TrialResult]]:
-    """Return a file's columns and results."""
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     if not text:
-        return [], []
+        return []
     reader = csv.DictReader(io.StringIO(text))
     results: dict[Trial, TrialResult] = {}
     try:
-        columns = reader.fieldnames or []
-        if not set(COLUMNS) - set(YOUNGER) <= set(columns) <= set(COLUMNS):
+        if reader.fieldnames != COLUMNS:
             raise Failure(f"{path}:1: the header is not '{','.join(COLUMNS)}' in UTF-8")
         if not text.endswith("\n"):
-            last = len(text.split("\n"))
+            last = text.count("\n") + 1
             raise Failure(f"{path}:{last}: the last line is not finished; delete it, and its training will be repeated")
         for row in reader:
-            if row != dict(zip(columns, columns)):
+            if list(row.values()) != COLUMNS:
                 result = read_row(row)
-                first = next(iter(results), result.trial)
-                check_settings(f"{path}:{reader.line_num}", result.trial, first)
+                wanted = wanted or result.trial
+                check_settings(f"{path}:{reader.line_num}", result.trial, wanted)
                 results.setdefault(result.trial, result)
     except (ValueError, csv.Error) as error:
         raise Failure(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error
-    return columns, list(results.values())
+    return list(results.values())
 
 
 def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
@@ -239,40 +226,18 @@ def check_settings(place: str, trial: Trial, wanted: Trial | Namespace) -> None:
             raise Failure(f"{place}: {name} is {found}, not {expected}")
 
 
-def check_appendable(trial: Trial, path: Path) -> None:
-    """Raise a `Failure` or OSError unless a row of this trial can be appended; a missing file is made.
-
-    The trial must have the settings of the file, and a network that its columns can name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab"):
-        _columns_for(trial, path)
-
-
-def _columns_for(trial: Trial, path: Path) -> Sequence[str]:
-    """Return the columns of the file, none if it has no header yet; raise if they cannot hold the trial."""
-    columns, results = _read(path)
-    if results:
-        check_settings(str(path), results[0].trial, trial)
-    cells = trial.network.cells()
-    for name, value in YOUNGER.items():
-        if columns and name not in columns and cells[name] != value:
-            raise Failure(f"'{path}' has no column for {name} {cells[name]}; name a new file")
-    return columns
-
-
 def append(result: TrialResult, path: Path) -> None:
-    """Append a row, and the header if there is none; several studies may do so at once.
+    """Append a row, below a header in a new file; several studies may do so at once.
 
     Raises:
         Failure: if the file is of other settings, or no space is left for the whole row; then the file stays as it was.
     """
     with open(path, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        columns = _columns_for(result.trial, path)
-        header = "" if columns else ",".join(COLUMNS) + "\n"
-        row = (header + write_row(result, columns or COLUMNS)).encode()
+        read_results(path, result.trial)
         before = file.seek(0, os.SEEK_END)
+        header = "" if before else ",".join(COLUMNS) + "\n"
+        row = (header + write_row(result)).encode()
         if file.write(row) < len(row):
             file.truncate(before)
             raise Failure(f"no space is left for a whole row in '{path}'")

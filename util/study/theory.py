@@ -3,20 +3,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from util.study.methods import INITIALIZATIONS, initialize_for_images
+from util.study.methods import INITIALIZATIONS
 from util.study.networks import Network
 from util.theory import LayerStatistics, predict_for, weight_gradient_spread
 
 RESOLUTION = 1e-9  # of correlations, by the theory's quadrature
-# the initializations that expect white noise
-NAMES = [name for name, each in INITIALIZATIONS.items() if each.initialize is not initialize_for_images]
-
-KNOWN = ("PyTorch", "Glorot", "He", "variance-preserving", "zero bias", "fifth bias", "half bias")  # in all tables
+# the initializations in all tables of the theory, and in its picture
+ALWAYS = ("PyTorch", "Glorot", "He", "variance-preserving", "zero bias", "fifth bias", "half bias")
 
 
 @lru_cache(maxsize=None)
 def predictions(name: str, network: Network) -> tuple[LayerStatistics, ...]:
-    """Return a record for each layer of a network by one of `NAMES`, computed once for all tables and pictures."""
+    """Return a record for each layer of a network by an initialization, computed once for all tables and pictures."""
     return tuple(predict_for(INITIALIZATIONS[name].rule, network.build()))
 
 
@@ -37,5 +35,5 @@ def difference_left(name: str, network: Network) -> float:
 
 
 def spread(name: str, network: Network) -> float:
-    """Return how unequal the layers' weight gradients are for an initialization."""
-    return weight_gradient_spread(predictions(name, network))
+    """Return how unequal the layers' weight gradients are for an initialization, in three digits."""
+    return float(f"{weight_gradient_spread(predictions(name, network)):.3g}")
