@@ -70,28 +70,28 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
 
     shift = correlation.sqrt() * u
     scale = variance.sqrt()
-    single = bool((count == 1).all())
-    t, weights = _nodes((kinks / scale - shift) / width, NODES if single else NODES_OF_MAXIMUM)
+    t, weights = _nodes((kinks / scale - shift) / width, NODES if count.max() == 1 else NODES_OF_MAXIMUM)
     weights *= count * torch.exp(-t**2 / 2) / math.sqrt(2 * math.pi)
-    if not single:
+    if count.max() > 1:
         weights *= torch.special.ndtr(t) ** (count - 1)
 
-    z = shift + width * t
-    values, slopes = _values_and_slopes(function, scale * z)
-    values /= scale  # so that no square of them is too large or too small for a float
-
     def given_u(integrand: torch.Tensor) -> torch.Tensor:
-        return (weights * integrand).sum(dim=2, keepdim=True)
+        return (weights * integrand).sum(dim=-1, keepdim=True)
 
     def average(of_u: torch.Tensor) -> torch.Tensor:
-        return (u_weights * of_u).sum(dim=(1, 2))
+        return (u_weights * of_u).sum(dim=(-2, -1))
 
-    second = variance.flatten() * average(given_u(values**2))
-    cross = variance.flatten() * average(given_u(values)**2)
-    slope = average(given_u(slopes**2))
-    cross_slope = average(given_u(slopes)**2)
+    z = shift + width * t
+    # Of a copy, since some activations work in place.
+    values, backward = torch.func.vjp(lambda scaled: function(scaled.clone()), scale * z)
+    (slopes,) = backward(torch.ones_like(z))
+    # Divided by the scale, so that no square is too large or too small for a float.
+    values_and_slopes = torch.stack([values / scale, slopes])
+    second, slope = average(given_u(values_and_slopes**2))
+    cross, cross_slope = average(given_u(values_and_slopes)**2)
     slope_correlation = average(given_u(slopes * z))
-    return torch.stack([second, cross, slope, cross_slope, slope_correlation])
+    variance = variance.flatten()
+    return torch.stack([variance * second, variance * cross, slope, cross_slope, slope_correlation])
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,12 +108,3 @@ def _legendre(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the nodes and weights of the Gauss-Legendre quadrature from 0 to 1."""
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(number))
     return (nodes + 1) / 2, weights / 2
-
-
-def _values_and_slopes(function: Callable[[torch.Tensor], torch.Tensor],
-                       z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    z.requires_grad_()
-    with torch.enable_grad():
-        values = function(z.clone())  # a copy, since some activations work in place
-    (slopes,) = torch.autograd.grad(values.sum(), z)
-    return values.detach(), slopes
