@@ -52,9 +52,7 @@ def pytorch(layer: nn.Module, second_moment: float) -> Variances:
 
 
 def current(layer: nn.Module, second_moment: float) -> Variances:
-    """The mean squares of the parameters as they are; a ValueError if all weights are zero."""
-    if not layer.weight.any():
-        raise ValueError("the variance of its weights is zero, since all of them are")
+    """The mean squares of the parameters as they are."""
     return Variances(_mean_square(layer.weight), 0.0 if layer.bias is None else _mean_square(layer.bias))
 
 
