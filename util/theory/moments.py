@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import torch
+from torch.func import vmap
 
 from util.theory.checks import check
 
@@ -24,22 +25,20 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
     """
     check(images.ndim in (2, 4) and images.is_floating_point(), "images must be floats of shape (N, C, H, W) or "
           f"(N, features), not {images.dtype} of {tuple(images.shape)}")
-    second = _inner_product(images, images) / images.numel()
     if images.ndim == 2:
-        return second, 0.0
-    horizontal = images[..., 1:], images[..., :-1]
-    vertical = images[..., 1:, :], images[..., :-1, :]
-    neighbours = [horizontal, vertical]
-    pairs = sum(one.numel() for one, _ in neighbours)
-    check(pairs, f"images must have neighbouring positions, but are of shape {tuple(images.shape)}")
-    cross = sum(_inner_product(one, other) for one, other in neighbours) / pairs
+        return images.double().square().mean().item(), 0.0
+    check(images[0, 0].numel() > 1, f"images must have neighbouring positions, but are of shape {tuple(images.shape)}")
+    of_images = vmap(_moments_of_image, chunk_size=100)(images.detach())  # chunks bound the memory
+    second, cross, second_of_pairs = (moments.mean().item() for moments in of_images)
     if cross > second:
-        squares = sum(_inner_product(one, one) + _inner_product(other, other) for one, other in neighbours)
-        cross *= second / (squares / (2 * pairs))
+        cross *= second / second_of_pairs
     return second, cross
 
 
-def _inner_product(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Sum the products of entries in double precision, a hundred images at a time, which bounds the memory."""
-    parts = zip(one.detach().split(100), other.detach().split(100))
-    return sum((part.double() * other_part).sum().item() for part, other_part in parts)
+def _moments_of_image(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the mean square, and the mean product and mean square over all pairs of neighbours."""
+    image = image.double()
+    neighbours = [(image[:, 1:], image[:, :-1]), (image[:, :, 1:], image[:, :, :-1])]
+    products = torch.cat([(one * other).flatten() for one, other in neighbours])
+    squares = torch.cat([(one**2 + other**2).flatten() for one, other in neighbours])
+    return image.square().mean(), products.mean(), squares.mean() / 2

@@ -34,7 +34,7 @@ from torch import fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from util.theory.checks import check, check_positive
-from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
+from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, mean_power, variance_preserving
 from util.theory.moments import WHITE_NOISE
 from util.theory.oracle import check_trace, copied, isolated
 from util.theory.rules import RULES, rule_of
@@ -126,7 +126,7 @@ def _check_symmetric(name: str, layer: WeightLayer) -> None:
     module = layer.layer
     inputs = fan_in(module) * layer.input_cross.mean().sqrt().item()
     variance = layer.second.mean().item()
-    means = {"weights": inputs * _mean(module.weight), "biases": _mean(module.bias)}
+    means = {"weights": inputs * mean_power(module.weight, 1), "biases": mean_power(module.bias, 1)}
     for kind, mean in means.items():
         share = mean**2 / variance
         check(share < MEAN_LIMITS[kind], f"cannot predict layer '{name}': its {kind} are not symmetric about zero; "
@@ -141,18 +141,9 @@ def _statistics_of(name: str, layer: WeightLayer) -> LayerStatistics:
     place = f"cannot predict layer '{name}': the variance of its"
     bias_gradient_variance = check_positive(layer.bias_gradient_variance(), f"{place} biases' gradient")
     weight_gradient_variance = check_positive(layer.weight_gradient_variance(), f"{place} weights' gradient")
+    stds = map(math.sqrt, (*layer.variances, weight_gradient_variance, bias_gradient_variance))
     correlation = layer.cross.mean() / layer.second.mean()
-    return LayerStatistics(
-        name=name,
-        weight_std=math.sqrt(layer.variances.weight),
-        bias_std=math.sqrt(layer.variances.bias),
-        weight_gradient_std=math.sqrt(weight_gradient_variance),
-        bias_gradient_std=math.sqrt(bias_gradient_variance),
-        correlation=correlation.item())
-
-
-def _mean(parameter: nn.Parameter | None) -> float:
-    return 0.0 if parameter is None else parameter.detach().double().mean().item()
+    return LayerStatistics(name, *stds, correlation.item())
 
 
 class Tracer(fx.Tracer):

@@ -37,7 +37,7 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
         count: the number n of normals of which z is the maximum, of the same shape.
     """
     kinks = torch.tensor(sorted(kinks), dtype=torch.float64)
-    positions = torch.stack([variance, correlation, count.to(variance)]).flatten(1)
+    positions = torch.stack([variance, correlation, count]).flatten(1)
     distinct, places = torch.unique(_rounded(positions), dim=1, return_inverse=True)
     parts = [_integrate(function, kinks, *part) for part in distinct.split(TOGETHER, dim=1)]
     moments = torch.cat(parts, dim=1)[:, places]
@@ -47,7 +47,7 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
     """Round to twelve significant digits, since sums in another order differ in the last ones."""
     mantissa, exponent = torch.frexp(numbers)
-    return 2 * mantissa.round(decimals=12) * 2.0 ** (exponent - 1).double()  # what torch.ldexp does in single precision
+    return mantissa.round(decimals=12) * 2.0 ** exponent.double()  # what torch.ldexp does in single precision
 
 
 def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Tensor, variance: torch.Tensor,
@@ -63,7 +63,7 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     """
     variance, correlation, count = (values.reshape(-1, 1, 1) for values in (variance, correlation, count))
     width = (1 - correlation).clamp(min=1e-9).sqrt()  # the correlation is 1 where neighbouring inputs are equal
-    s = torch.linspace(-1, 1, 101, dtype=torch.float64).reshape(1, -1, 1) * torch.asinh(LIMIT / width)
+    s = torch.linspace(-1, 1, 101, dtype=torch.float64).unsqueeze(1) * torch.asinh(LIMIT / width)
     u = width * torch.sinh(s)
     u_weights = torch.exp(-u**2 / 2) * torch.cosh(s)
     u_weights /= u_weights.sum(dim=1, keepdim=True)
@@ -71,7 +71,7 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     shift = correlation.sqrt() * u
     scale = variance.sqrt()
     t, weights = _nodes((kinks / scale - shift) / width, NODES if count.max() == 1 else NODES_OF_MAXIMUM)
-    weights *= count * torch.exp(-t**2 / 2) / math.sqrt(2 * math.pi)
+    weights *= count * torch.exp(-t**2 / 2) / math.sqrt(math.tau)
     if count.max() > 1:
         weights *= torch.special.ndtr(t) ** (count - 1)
 
@@ -97,10 +97,11 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return nodes and weights in the last dimension: `number` in each interval between -LIMIT, the cuts and LIMIT."""
     limit = torch.full_like(cuts[..., :1], LIMIT)
-    edges = torch.cat([-limit, cuts.clamp(-LIMIT, LIMIT), limit], dim=-1).unsqueeze(-1)
-    lengths = edges.diff(dim=-2)
+    edges = torch.cat([-limit, cuts.clamp(-LIMIT, LIMIT), limit], dim=-1)
+    starts = edges[..., :-1].unsqueeze(-1)
+    lengths = edges.diff().unsqueeze(-1)
     nodes, weights = _legendre(number)
-    return (edges[..., :-1, :] + lengths * nodes).flatten(-2), (lengths * weights).flatten(-2)
+    return (starts + lengths * nodes).flatten(-2), (lengths * weights).flatten(-2)
 
 
 @functools.lru_cache(maxsize=None)

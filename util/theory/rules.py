@@ -49,7 +49,8 @@ def _activated(signal: Signal) -> ActivatedMaximum:
     if isinstance(signal, ActivatedMaximum):
         return signal
     check(signal.normal, "its input must be the output of a Conv2d or Linear, or a sum of such outputs")
-    return ActivatedMaximum(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
+    seen = windows.of_max_pool(nn.MaxPool2d(1), signal.second.shape)  # each position by itself
+    return ActivatedMaximum(signal, nn.Identity(), {0.0}, seen, signal.shape)
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:

@@ -70,8 +70,8 @@ class Signal:
 
     def start_backward(self) -> None:
         """Let a standard normal gradient arrive, as at the network's output."""
-        ones = torch.ones_like(self.second)
-        self.gradient = Gradient(ones * self.shape[1:].numel() / ones.numel(), 0 * ones, 0 * ones)
+        zeros = torch.zeros_like(self.second)
+        self.gradient = Gradient(zeros + self.shape[1:].numel() / zeros.numel(), zeros, zeros)
 
     def backward(self) -> None:
         """Pass the complete gradient back to the inputs: here, unchanged."""
@@ -156,7 +156,9 @@ def _connect(layer: nn.Linear, signal: Signal) -> tuple[Windows, int, tuple[int,
     fits = signal.shape == (BATCH, layer.in_features)
     check(fits, f"it takes {layer.in_features} features; flatten a map before")
     check(layer.out_features > 0, "its output is empty")
-    return windows.whole(signal.second.shape), signal.second.numel(), (BATCH, layer.out_features)
+    places = signal.second.shape
+    whole = windows.of_adaptive_pool(nn.AdaptiveAvgPool2d(1), places)
+    return whole, places.numel(), (BATCH, layer.out_features)
 
 
 class ActivatedMaximum(Signal):

@@ -85,8 +85,9 @@ class Windows:
 
     @cached_property
     def _neighbours(self) -> torch.Tensor:
-        rows, columns = (_near(torch.ones(len(seen), len(seen)).double()).sum(dim=1) for seen in self)
-        return torch.outer(rows, columns) - 1
+        """(H', W'): the number of windows no more than one step away."""
+        windows = torch.ones_like(self.count).unsqueeze(0)
+        return functional.avg_pool2d(windows, 3, stride=1, padding=1, divisor_override=1).squeeze(0) - 1
 
 
 def _near(pairs: torch.Tensor) -> torch.Tensor:
@@ -102,16 +103,6 @@ def _weighted(taps: torch.Tensor, stride: int, reach: int) -> torch.Tensor:
     before = torch.minimum(window, position // stride)
     behind = torch.minimum(window.flip(0), position.flip(0) // stride)
     return taps * (before.clamp(max=reach) + 1 + behind.clamp(max=reach))
-
-
-def whole(shape: torch.Size) -> Windows:
-    """Return a single window that sees a whole map of shape (H, W)."""
-    return Windows(*(torch.ones(1, size).double() for size in shape))
-
-
-def single(shape: torch.Size) -> Windows:
-    """Return a window for each position of a map of shape (H, W)."""
-    return Windows(*(torch.eye(size).double() for size in shape))
 
 
 def of_convolution(layer: nn.Conv2d, shape: torch.Size) -> Windows:
