@@ -23,11 +23,12 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
     Raises:
         ValueError: for another shape, or one without neighbours, and for integers, such as pixels not yet scaled.
     """
-    check(images.ndim in (2, 4) and images.is_floating_point(), "images must be floats of shape (N, C, H, W) or "
-          f"(N, features), not {images.dtype} of {tuple(images.shape)}")
-    if images.ndim == 2:
+    shape = tuple(images.shape)
+    check(images.is_floating_point() and len(shape) in (2, 4),
+          f"images must be floats of shape (N, C, H, W) or (N, features), not {images.dtype} of {shape}")
+    if len(shape) == 2:
         return images.double().square().mean().item(), 0.0
-    check(images[0, 0].numel() > 1, f"images must have neighbouring positions, but are of shape {tuple(images.shape)}")
+    check(images[0, 0].numel() > 1, f"images must have neighbouring positions, but are of shape {shape}")
     of_images = vmap(_moments_of_image, chunk_size=100)(images.detach())  # chunks bound the memory
     second, cross, second_of_pairs = (moments.mean().item() for moments in of_images)
     if cross > second:

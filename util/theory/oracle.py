@@ -106,12 +106,13 @@ def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module,
     np.random.seed(0)
     torch.default_generator.manual_seed(0)
     samples = max(1, ENTRIES // math.prod(input_shape))
-    inputs = torch.randn(samples, *input_shape).to(next(root.parameters())).requires_grad_()
+    dtype = next(root.parameters()).dtype
+    inputs = torch.randn(samples, *input_shape, dtype=dtype, requires_grad=True)
     output = forward(inputs.clone())  # which may be changed in place, unlike a leaf
     numbers = torch.tensor([random.random(), np.random.random(), torch.rand(())])
     at_output = torch.randn_like(output)
-    sources = [inputs, *(parameter for parameter in root.parameters() if parameter.numel() <= LARGEST)]
-    gradients = torch.autograd.grad(output, sources, at_output, allow_unused=True, materialize_grads=True)
+    compared = [parameter for parameter in root.parameters() if parameter.numel() <= LARGEST]
+    gradients = torch.autograd.grad(output, [inputs, *compared], at_output, allow_unused=True, materialize_grads=True)
     return [output, *gradients, numbers]
 
 

@@ -124,8 +124,8 @@ def _check_symmetric(name: str, layer: WeightLayer) -> None:
     The mean of the weights multiplies the mean of the inputs, whose square the inputs' cross moment bounds.
     """
     module = layer.layer
-    inputs = fan_in(module) * layer.input_cross.mean().sqrt().item()
-    variance = layer.second.mean().item()
+    inputs = fan_in(module) * layer.input_cross.mean().sqrt()
+    variance = layer.second.mean()
     means = {"weights": inputs * mean_power(module.weight, 1), "biases": mean_power(module.bias, 1)}
     for kind, mean in means.items():
         share = mean**2 / variance

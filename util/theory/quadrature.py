@@ -63,14 +63,16 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     """
     variance, correlation, count = (values.reshape(-1, 1, 1) for values in (variance, correlation, count))
     width = (1 - correlation).clamp(min=1e-9).sqrt()  # the correlation is 1 where neighbouring inputs are equal
-    s = torch.linspace(-1, 1, 101, dtype=torch.float64).unsqueeze(1) * torch.asinh(LIMIT / width)
+    reach = torch.asinh(LIMIT / width)
+    s = reach * torch.linspace(-1, 1, 101, dtype=torch.float64).unsqueeze(1)
     u = width * torch.sinh(s)
     u_weights = torch.exp(-u**2 / 2) * torch.cosh(s)
     u_weights /= u_weights.sum(dim=1, keepdim=True)
 
     shift = correlation.sqrt() * u
     scale = variance.sqrt()
-    t, weights = _nodes((kinks / scale - shift) / width, NODES if count.max() == 1 else NODES_OF_MAXIMUM)
+    number = NODES if count.max() == 1 else NODES_OF_MAXIMUM
+    t, weights = _nodes((kinks / scale - shift) / width, number)
     weights *= count * torch.exp(-t**2 / 2) / math.sqrt(math.tau)
     if count.max() > 1:
         weights *= torch.special.ndtr(t) ** (count - 1)

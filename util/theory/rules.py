@@ -36,8 +36,9 @@ def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
     def function(z: torch.Tensor) -> torch.Tensor:
         return forward_of(module)(before.function(z))
 
-    added = KINKS[type(module)](module) if type(module) in KINKS else ()
-    return ActivatedMaximum(before.field, function, before.kinks.union(added), before.seen, before.shape)
+    own_kinks = KINKS.get(type(module), lambda module: ())
+    kinks = before.kinks.union(own_kinks(module))
+    return ActivatedMaximum(before.field, function, kinks, before.seen, before.shape)
 
 
 def forward_of(module: nn.Module) -> Callable[..., torch.Tensor]:
@@ -67,7 +68,7 @@ def _nondecreasing(signal: ActivatedMaximum) -> bool:
     """Say whether f is nondecreasing within six standard deviations, so that it commutes with a maximum."""
     reach = 6 * signal.field.second.max().sqrt()
     values = signal.function(reach * torch.linspace(-1, 1, 1001).double())
-    return bool((values.diff() >= 0).all())
+    return bool(values.diff().min() >= 0)
 
 
 def average_pool(module: nn.AvgPool2d, signal: Signal) -> Signal:
@@ -85,7 +86,7 @@ def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signa
 
 def _averaged(seen: Windows, signal: Signal) -> Averaged:
     check((seen.count == seen.count.max()).all(), "its windows are not of equal size")
-    check(not seen.overlap, "its windows overlap, so that their gradients add up; let its stride be its size, or the "
+    check(seen.distribute(torch.ones_like(seen.count)).max() == 1, "its windows overlap, so that their gradients add up; let its stride be its size, or the "
           "output of an adaptive pool divide its input")
     return Averaged(seen, signal)
 

@@ -77,10 +77,10 @@ class Signal:
         """Pass the complete gradient back to the inputs: here, unchanged."""
         self.pass_back(*self.gradient)
 
-    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, slope_products: torch.Tensor) -> None:
-        """Add to the gradient of each input; the gradients of several consumers are uncorrelated."""
+    def pass_back(self, *gradient: torch.Tensor) -> None:
+        """Add G, S and T to the gradient of each input; the gradients of several consumers are uncorrelated."""
         for signal in self.inputs:
-            signal.gradient = Gradient(*map(operator.add, signal.gradient, (squares, products, slope_products)))
+            signal.gradient = Gradient(*map(operator.add, signal.gradient, gradient))
 
 
 class Input(Signal):
@@ -118,7 +118,7 @@ class WeightLayer(Signal):
         self.backward_gain = gain / size  # of all weights between an output and one position of the input
         self.second = gain * self.input_second + self.variances.bias
         self.cross = gain * self.input_cross + self.variances.bias
-        check_positive(self.second.mean().item(), "the variance of its pre-activations")
+        check_positive(self.second.mean(), "the variance of its pre-activations")
         check(self.second.all(), "it has no bias where all its taps lie in the padding; pad by less than the kernel")
 
     def backward(self) -> None:
@@ -127,12 +127,12 @@ class WeightLayer(Signal):
         products = self.backward_gain * self.shared_taps.distribute(self.gradient.products)
         self.pass_back(squares, products, torch.zeros_like(squares))
 
-    def bias_gradient_variance(self) -> float:
+    def bias_gradient_variance(self) -> torch.Tensor:
         """Return Var(dL/dbias) = sum (G + S) / channels."""
         total = self.gradient.squares + self.gradient.products
-        return (total.sum() / self.shape[1]).item()
+        return total.sum() / self.shape[1]
 
-    def weight_gradient_variance(self) -> float:
+    def weight_gradient_variance(self) -> torch.Tensor:
         """Return Var(dL/dweight) = sum (G s + S c_s + T sigma^2 s^2) / channels; c_s is the mean of c over the taps.
 
         The last term follows from Stein's identity: an activation's slope depends on the layer's input.
@@ -140,7 +140,7 @@ class WeightLayer(Signal):
         squares, products, slope_products = self.gradient
         by_slope = slope_products * self.variances.weight * self.input_second * self.input_second
         total = squares * self.input_second + products * self.input_distant_cross + by_slope
-        return (total.sum() / self.shape[1]).item()
+        return total.sum() / self.shape[1]
 
 
 def _convolve(layer: nn.Conv2d, signal: Signal) -> tuple[Windows, int, tuple[int, ...]]:

@@ -31,15 +31,9 @@ class Windows:
         """(H', W'): the number of positions that each window sees, those outside of the map not among them."""
         return torch.outer(self.rows.sum(dim=1), self.columns.sum(dim=1))
 
-    @property
-    def overlap(self) -> bool:
-        """Whether some position is seen by more than one window."""
-        return bool((self.distribute(torch.ones_like(self.count)) > 1).any())
-
     def after(self, other: Windows) -> Windows:
         """Return which positions these windows see through other ones, on whose outputs they lie."""
-        rows, columns = ((seen @ through > 0).double() for seen, through in zip(self, other))
-        return Windows(rows, columns)
+        return Windows(*((seen @ through > 0).double() for seen, through in zip(self, other)))
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum an (H, W) map over each window: (H', W')."""
@@ -65,12 +59,12 @@ class Windows:
 
     def weighted_by_share(self) -> Windows:
         """Weight each tap of a kernel by the share of windows for which this tap lies inside of the map."""
-        return Windows(*(_weighted(taps, step, len(taps)) / len(taps) for taps, step in zip(self, self.stride)))
+        rows, columns = (_weighted(taps, step, len(taps)) / len(taps) for taps, step in zip(self, self.stride))
+        return Windows(rows, columns)
 
     def shared_maxima(self) -> torch.Tensor:
         """(H', W'): the expected number of neighbours whose largest value lies at the same position as the window's."""
-        shared = self.shared
-        return self._neighbours * shared / (2 * self.count - shared)
+        return self._neighbours * self.shared / (2 * self.count - self.shared)
 
     def sum_with_neighbours(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a map over those taps of each window that lie inside of the map for a neighbouring window, too.
