@@ -39,7 +39,8 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
 def _moments_of_image(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean square, and the mean product and mean square over all pairs of neighbours."""
     image = image.double()
-    neighbours = [(image[:, 1:], image[:, :-1]), (image[:, :, 1:], image[:, :, :-1])]
-    products = torch.cat([(one * other).flatten() for one, other in neighbours])
-    squares = torch.cat([(one**2 + other**2).flatten() for one, other in neighbours])
+    vertical = image[:, 1:], image[:, :-1]
+    horizontal = image[:, :, 1:], image[:, :, :-1]
+    products = torch.cat([(one * other).flatten() for one, other in (vertical, horizontal)])
+    squares = torch.cat([(one**2 + other**2).flatten() for one, other in (vertical, horizontal)])
     return image.square().mean(), products.mean(), squares.mean() / 2

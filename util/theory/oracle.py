@@ -49,7 +49,7 @@ def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -
     """Raise a ValueError unless a network and its traced graph compute the same.
 
     Outputs and gradients are compared for random parameters, on the CPU. Both runs start from the same random numbers,
-    and must draw as many. A network with parameters on the meta device is not checked.
+    and must draw as many. A network with parameters on the meta device is not checked. Call this while `isolated`.
 
     Args:
         net: has run-time behaviour that the graph may lack.

@@ -161,7 +161,7 @@ class Walk(fx.Interpreter):
 
     Attributes:
         layers: the weight layers by their names in the network, in the order of computation.
-        places: where the parameters of all these layers lie in memory.
+        addresses: of the parameters of all these layers in memory.
     """
 
     def __init__(self, root: nn.Sequential, graph: fx.Graph, initialization: Initialization,
@@ -171,7 +171,7 @@ class Walk(fx.Interpreter):
         self.initialization = initialization
         self.input_shape = input_shape
         self.layers: dict[str, WeightLayer] = {}
-        self.places: set[int] = set()
+        self.addresses: set[int] = set()
 
     def signals(self) -> list[Signal]:
         """Return all signals, the last one first."""
@@ -202,11 +202,12 @@ class Walk(fx.Interpreter):
         signals = *args, *kwargs.values()
         if type(module) not in WEIGHT_LAYERS:
             return rule_of(type(module))(module, *signals)
-        places = set(map(_place, module.parameters()))
-        check(places.isdisjoint(self.places), "it shares parameters with an earlier layer, so their gradients add up")
+        addresses = set(map(_address, module.parameters()))
+        alone = addresses.isdisjoint(self.addresses)
+        check(alone, "it shares parameters with an earlier layer, so their gradients add up")
         layer = WeightLayer(module, *signals, self.initialization)
         self.layers[_name(target)] = layer
-        self.places |= places
+        self.addresses |= addresses
         return layer
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -240,7 +241,7 @@ def _trace(root: nn.Module) -> fx.Graph:
                                     f"{error}", *hints])) from error
 
 
-def _place(parameter: nn.Parameter) -> int:
+def _address(parameter: nn.Parameter) -> int:
     return parameter.data_ptr() or id(parameter)  # on the meta device, there is no memory
 
 
@@ -273,7 +274,7 @@ def _check_all_reached(root: nn.Sequential, walk: Walk) -> None:
         reached = layer.gradient is not NO_GRADIENT
         check(reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for target, parameter in root.named_parameters():
-        used = _place(parameter) in walk.places
+        used = _address(parameter) in walk.addresses
         check(used, f"cannot predict parameter '{_name(target)}': it belongs to no Conv2d or Linear in use")
 
 

@@ -38,7 +38,7 @@ def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
 
     own_kinks = KINKS.get(type(module), lambda module: ())
     kinks = before.kinks.union(own_kinks(module))
-    return ActivatedMaximum(before.field, function, kinks, before.seen, before.shape)
+    return ActivatedMaximum(before.preactivation, function, kinks, before.seen, before.shape)
 
 
 def forward_of(module: nn.Module) -> Callable[..., torch.Tensor]:
@@ -61,12 +61,13 @@ def max_pool(module: nn.Module, signal: Signal) -> Signal:
     check(_nondecreasing(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
     seen = of_pool(module, map_size(before)).after(before.seen)
-    return ActivatedMaximum(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
+    shape = *before.shape[:2], *seen.count.shape
+    return ActivatedMaximum(before.preactivation, before.function, before.kinks, seen, shape)
 
 
 def _nondecreasing(signal: ActivatedMaximum) -> bool:
     """Say whether f is nondecreasing within six standard deviations, so that it commutes with a maximum."""
-    reach = 6 * signal.field.second.max().sqrt()
+    reach = 6 * signal.preactivation.second.max().sqrt()
     values = signal.function(reach * torch.linspace(-1, 1, 1001).double())
     return bool(values.diff().min() >= 0)
 
@@ -86,8 +87,8 @@ def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signa
 
 def _averaged(seen: Windows, signal: Signal) -> Averaged:
     check((seen.count == seen.count.max()).all(), "its windows are not of equal size")
-    check(seen.distribute(torch.ones_like(seen.count)).max() == 1, "its windows overlap, so that their gradients add up; let its stride be its size, or the "
-          "output of an adaptive pool divide its input")
+    check(seen.distribute(torch.ones_like(seen.count)).max() == 1, "its windows overlap, so that their gradients add "
+          "up; let its stride be its size, or the output of an adaptive pool divide its input")
     return Averaged(seen, signal)
 
 
@@ -109,7 +110,7 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     check(squeezed or after.shape in (before.shape, before.flatten(1).shape),
           "it does not reshape as flatten(x, 1) does")
     if isinstance(signal, ActivatedMaximum):
-        return ActivatedMaximum(signal.field, signal.function, signal.kinks, signal.seen, after.shape)
+        return ActivatedMaximum(signal.preactivation, signal.function, signal.kinks, signal.seen, after.shape)
     return Reshaped(after.shape, signal)
 
 

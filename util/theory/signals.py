@@ -168,10 +168,10 @@ class ActivatedMaximum(Signal):
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
-    def __init__(self, field: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float],
+    def __init__(self, preactivation: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float],
                  seen: Windows, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, field)
-        self.field = field
+        super().__init__(shape, preactivation)
+        self.preactivation = preactivation
         self.function = function
         self.kinks = kinks  # where its slope jumps
         self.seen = seen
@@ -179,8 +179,8 @@ class ActivatedMaximum(Signal):
     @functools.cached_property
     def moments(self) -> Moments:
         """The moments of f(z) at each position, computed when they are first asked for."""
-        variance = self.seen.mean(self.field.second)
-        covariance = self.seen.mean(self.field.cross)
+        variance = self.seen.mean(self.preactivation.second)
+        covariance = self.seen.mean(self.preactivation.cross)
         correlation = (covariance / variance).clamp(0, 1)
         return activation_moments(self.function, self.kinks, variance, correlation, self.seen.count)
 
@@ -201,7 +201,7 @@ class ActivatedMaximum(Signal):
             products=(products - coincident) * self.moments.cross_slope,
             slope_products=products * self.moments.slope_correlation**2)
         squares, products, slope_products = map(self.seen.share, arrived)
-        self.pass_back(squares, products, slope_products / self.field.second)
+        self.pass_back(squares, products, slope_products / self.preactivation.second)
 
 
 class Averaged(Signal):
@@ -212,7 +212,8 @@ class Averaged(Signal):
     """
 
     def __init__(self, seen: Windows, signal: Signal) -> None:
-        super().__init__((*signal.shape[:2], *seen.count.shape), signal, normal=signal.normal, layers=signal.layers)
+        shape = *signal.shape[:2], *seen.count.shape
+        super().__init__(shape, signal, normal=signal.normal, layers=signal.layers)
         self.seen = seen
         self.cross = seen.mean(signal.cross)
         self.second = self.cross + (seen.mean(signal.second) - self.cross) / seen.count
