@@ -87,6 +87,8 @@ FUNCTIONS = [  # of the output of a Conv2d and another one
     (lambda x, other: x.exp(), "no rule; util/theory/rules.py lists"),
     (lambda x, other: x.to(torch.int8).float(), "it rounds"),
     (lambda x, other: x.T, "has no attribute 'T'"),
+    (lambda x, other: x.view(1, -1), "not reshape as"),
+    (lambda x, other: functional.max_pool2d(x, (1, 6)).view(-1, 4, 1, 6), "not reshape as"),
     (lambda x, other: x.flatten(1).mean(1), "takes a map"),
     (lambda x, other: x.mean((2, 1, 3)), "not average over height and width"),
     (lambda x, other: sum([x, x]), r"write a \+ b"),
@@ -220,6 +222,7 @@ WAYS = [
     (nn.AdaptiveMaxPool2d(3), lambda x: x.flatten(1), lambda x: functional.relu(x, inplace=True)),
     (nn.MaxPool2d(2), lambda x: x.contiguous().float().to(torch.float32).view(-1, 8), lambda x: x.relu_()),
     (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), functional.relu_),
+    (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze((2, 3)), functional.relu_),
     (nn.MaxPool2d(2), lambda x: x.mean(dim=(2, 3)), nn.ReLU()),
     (nn.MaxPool2d(2), lambda x: torch.mean(x, (-1, -2), keepdim=True).flatten(1), nn.LeakyReLU(0.0)),
 ]
