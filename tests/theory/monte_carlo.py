@@ -17,7 +17,7 @@ from tests.theory.networks import NARROW, NETWORKS as KINDS, POOLED
 from util.data import load, scale
 from util.network import Net
 from util.theory import gradient_stds, initialize, input_moments, predict
-from util.theory.propagation import WHITE_NOISE
+from util.theory.moments import WHITE_NOISE
 from util.theory.quadrature import activation_moments
 
 NETWORKS = 10_000

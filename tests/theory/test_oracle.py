@@ -72,11 +72,12 @@ class Scaled(nn.Module):
         return Scaling.apply(x)
 
 
-DOUBLING, MULTIPLYING, REPLACED, CUTTING = (nn.Linear(6, 6) for _ in range(4))
+DOUBLING, MULTIPLYING, REPLACED, CUTTING, ROUNDING = (nn.Linear(6, 6) for _ in range(5))
 DOUBLING.register_forward_hook(lambda layer, inputs, output: 2 * output)
 MULTIPLYING.register_full_backward_hook(lambda layer, at_inputs, at_output: (3 * at_inputs[0],))
 REPLACED.forward = torch.tanh
 CUTTING.register_forward_hook(lambda layer, inputs, output: output[:, :2])
+ROUNDING.register_forward_hook(lambda layer, inputs, output: output.bfloat16())
 
 
 class Detaching(Layers):
@@ -95,6 +96,7 @@ class Detaching(Layers):
     (MULTIPLYING, "does something"),
     (REPLACED, "does something"),
     (CUTTING, "does something"),
+    (ROUNDING, "does something"),
     (Detaching(), "does something"),
     (Acting(lambda layer: random.random()), "does something"),
     (Acting(lambda layer: np.random.rand()), "does something"),

@@ -87,6 +87,8 @@ FUNCTIONS = [  # of the output of a Conv2d and another one
     (lambda x, other: x.exp(), "no rule; util/theory/rules.py lists"),
     (lambda x, other: x.to(torch.int8).float(), "it rounds"),
     (lambda x, other: x.T, "has no attribute 'T'"),
+    (lambda x, other: x.view(1, -1), "not reshape as"),
+    (lambda x, other: functional.max_pool2d(x, (1, 6)).view(-1, 4, 1, 6), "not reshape as"),
     (lambda x, other: x.flatten(1).mean(1), "takes a map"),
     (lambda x, other: x.mean((2, 1, 3)), "not average over height and width"),
     (lambda x, other: sum([x, x]), r"write a \+ b"),
@@ -151,12 +153,12 @@ def of_scales(*stds):
 
 
 @pytest.mark.parametrize("net, problem", [
-    (of_scales(1, 0), "'1'.*: the variance of its weights is zero, since all of them are"),
-    (of_scales(1, 1e-200), "'1'.*: the variance of its weights is too small for a float"),
-    (of_scales(1e150, 1e-100, 1e-100), "'0': the variance of its biases' gradient is too small for a float"),
-    (of_scales(1e-100, 1e100, 1e-80, 1), "'1': the variance of its weights' gradient is too small for a float"),
-    (of_scales(1e100, 1e100), "'1'.*: the variance of its pre-activations is infinite or too large for a float"),
-    (of_scales(math.nan), "'0'.*: the variance of its weights is not a number"),
+    (of_scales(1, 0), "'1'.*: the variance of its weights is 0.0, but must be positive.*"),
+    (of_scales(1, 1e-200), "'1'.*: the variance of its weights is 0.0, but must be positive.*"),
+    (of_scales(1e150, 1e-100, 1e-100), "'0': the variance of its biases' gradient is 0.0, but must be positive.*"),
+    (of_scales(1e-100, 1e100, 1e-80, 1), "'1': the variance of its weights' gradient is 0.0, but must be positive.*"),
+    (of_scales(1e100, 1e100), "'1'.*: the variance of its pre-activations is inf, but must be .*finite.*"),
+    (of_scales(math.nan), "'0'.*: the variance of its weights is nan, but must be.*"),
 ])
 def test_network_of_scales_that_no_float_holds_is_refused(net, problem):
     with pytest.raises(ValueError, match=f"^cannot predict layer {problem}$"):
@@ -220,6 +222,7 @@ WAYS = [
     (nn.AdaptiveMaxPool2d(3), lambda x: x.flatten(1), lambda x: functional.relu(x, inplace=True)),
     (nn.MaxPool2d(2), lambda x: x.contiguous().float().to(torch.float32).view(-1, 8), lambda x: x.relu_()),
     (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), functional.relu_),
+    (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze((2, 3)), functional.relu_),
     (nn.MaxPool2d(2), lambda x: x.mean(dim=(2, 3)), nn.ReLU()),
     (nn.MaxPool2d(2), lambda x: torch.mean(x, (-1, -2), keepdim=True).flatten(1), nn.LeakyReLU(0.0)),
 ]

@@ -55,7 +55,7 @@ def test_neighbouring_outputs_of_a_convolution_share_the_taps_inside_of_the_map(
     seen = seen_by_taps(layer, values).flatten(1)
     inside = seen_by_taps(layer, torch.ones_like(values)).flatten(1)
     expected = mean_over_neighbours(seen.T @ inside, taps.count.shape)
-    measured = taps.sum_with_neighbours(values, layer.stride)
+    measured = taps.sum_with_neighbours(values)
     assert_close(measured.flatten(), expected)
 
 

@@ -52,10 +52,8 @@ def pytorch(layer: nn.Module, second_moment: float) -> Variances:
 
 
 def current(layer: nn.Module, second_moment: float) -> Variances:
-    """The mean squares of the parameters as they are; a ValueError if all weights are zero."""
-    if not layer.weight.any():
-        raise ValueError("the variance of its weights is zero, since all of them are")
-    return Variances(_mean_square(layer.weight), 0.0 if layer.bias is None else _mean_square(layer.bias))
+    """The mean squares of the parameters as they are."""
+    return Variances(mean_power(layer.weight, 2), mean_power(layer.bias, 2))
 
 
 def fan_in(layer: nn.Module) -> int:
@@ -63,8 +61,9 @@ def fan_in(layer: nn.Module) -> int:
     return layer.weight[0].numel()
 
 
-def _mean_square(parameter: nn.Parameter) -> float:
-    return parameter.detach().double().square().mean().item()
+def mean_power(parameter: nn.Parameter | None, exponent: int) -> float:
+    """Return the mean of a parameter's entries to the power of an exponent, 0 if there is no parameter."""
+    return 0.0 if parameter is None else parameter.detach().double().pow(exponent).mean().item()
 
 
 def initialize(net: nn.Module, statistics: list[LayerStatistics]) -> None:

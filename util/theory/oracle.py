@@ -5,12 +5,13 @@ import contextlib
 import copy
 import math
 import random
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
 from torch import fx, nn
 
+from util.theory.checks import check
 from util.theory.rules import forward_of
 
 CAUSES = ("hooks, in-place operations on what is used elsewhere, an autograd.Function, no_grad, detach, assignments "
@@ -44,12 +45,11 @@ def copied(net: nn.Module, new: Callable[[torch.Tensor], torch.Tensor]) -> nn.Se
                          "forward if it keeps activations") from error
 
 
-@isolated()
 def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless a network and its traced graph compute the same.
 
     Outputs and gradients are compared for random parameters, on the CPU. Both runs start from the same random numbers,
-    and must draw as many. A network with parameters on the meta device is not checked.
+    and must draw as many. A network with parameters on the meta device is not checked. Call this while `isolated`.
 
     Args:
         net: has run-time behaviour that the graph may lack.
@@ -67,9 +67,8 @@ def check_trace(net: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -
         raise ValueError(f"cannot predict this network, since its forward fails on a random sample: {error}") from error
     assigned = _sums(root) != before
     traced = _run(OutOfPlace(root, graph=graph).run, root, input_shape)
-    if assigned or own.generators != traced.generators or not all(map(_are_close, own.tensors, traced.tensors)):
-        raise ValueError("cannot predict this network: its forward does something that torch.fx does not see. Known "
-                         f"causes are {CAUSES}")
+    check(not assigned and all(map(_are_close, own, traced)), "cannot predict this network: its forward does something "
+          f"that torch.fx does not see. Known causes are {CAUSES}")
 
 
 class OutOfPlace(fx.Interpreter):
@@ -100,28 +99,23 @@ def _sums(root: nn.Module) -> list[float]:
     return [parameter.sum().item() for parameter in root.parameters()]
 
 
-class Outcome(NamedTuple):
-    """What a run leaves behind."""
-
-    tensors: list[torch.Tensor]  # the output, and the gradients with respect to the input and the parameters
-    generators: tuple[Any, ...]  # the states of Python's, NumPy's and torch's, after the forward
-
-
-def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module, input_shape: tuple[int, ...]) -> Outcome:
+def _run(forward: Callable[[torch.Tensor], torch.Tensor], root: nn.Module,
+         input_shape: tuple[int, ...]) -> list[torch.Tensor]:
+    """Return the output, the gradients of the input and of the parameters, and the next number of each generator."""
     random.seed(0)
     np.random.seed(0)
     torch.default_generator.manual_seed(0)
     samples = max(1, ENTRIES // math.prod(input_shape))
-    inputs = torch.randn(samples, *input_shape).to(next(root.parameters())).requires_grad_()
+    dtype = next(root.parameters()).dtype
+    inputs = torch.randn(samples, *input_shape, dtype=dtype, requires_grad=True)
     output = forward(inputs.clone())  # which may be changed in place, unlike a leaf
-    generators = random.getstate(), np.random.get_state()[2:], torch.get_rng_state().tolist()
+    numbers = torch.tensor([random.random(), np.random.random(), torch.rand(())])
     at_output = torch.randn_like(output)
-    sources = [inputs, *(parameter for parameter in root.parameters() if parameter.numel() <= LARGEST)]
-    gradients = torch.autograd.grad(output, sources, at_output, allow_unused=True, materialize_grads=True)
-    return Outcome([output, *gradients], generators)
+    compared = [parameter for parameter in root.parameters() if parameter.numel() <= LARGEST]
+    gradients = torch.autograd.grad(output, [inputs, *compared], at_output, allow_unused=True, materialize_grads=True)
+    return [output, *gradients, numbers]
 
 
 def _are_close(own: torch.Tensor, traced: torch.Tensor) -> bool:
-    if own.shape != traced.shape:
-        return False
-    return torch.equal(own, traced) or bool((own - traced).abs().max() <= 1e-5 * own.abs().max())
+    tolerance = 1e-5 * own.abs().max().item()
+    return own.shape == traced.shape and torch.allclose(own.to(traced), traced, rtol=0, atol=tolerance)

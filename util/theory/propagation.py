@@ -33,13 +33,14 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, variance_preserving
+from util.theory.checks import check, check_positive
+from util.theory.initializations import BIAS_VARIANCE, Initialization, current, fan_in, mean_power, variance_preserving
+from util.theory.moments import WHITE_NOISE
 from util.theory.oracle import check_trace, copied, isolated
-from util.theory.rules import RULES, apply_function, apply_rule
-from util.theory.signals import Input, Signal, WeightLayer, ancestors, check, check_positive
+from util.theory.rules import RULES, rule_of
+from util.theory.signals import NO_GRADIENT, Input, Signal, WeightLayer
 from util.theory.statistics import WEIGHT_LAYERS, LayerStatistics
 
-WHITE_NOISE = (1.0, 0.0)  # the moments (m_0, c_0) of independent standard normal inputs
 # What the means of a layer's parameters may add to its pre-activations' second moment, in units of the latter. In four
 # trained networks, weights added at most 6, and biases 0.2; weights from uniform_(0, 1) add 57, biases of one 0.7.
 MEAN_LIMITS = {"weights": 20.0, "biases": 0.5}
@@ -64,8 +65,7 @@ def predict(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32), bias_var
             that computes something else than its traced graph, and for a layer with a variance that is too small or too
             large for a float.
     """
-    if not 0 <= bias_variance < 1:
-        raise ValueError(f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
+    check(0 <= bias_variance < 1, f"bias_variance must be at least 0 and below 1, but is {bias_variance}")
     return predict_for(variance_preserving(bias_variance), net, input_shape, input_moments)
 
 
@@ -76,31 +76,28 @@ def predict_current(net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
     Raises a ValueError, too, for a layer whose weights are all zero or not finite, or whose parameters are not nearly
     symmetric about zero.
     """
-    walk = _walk(current, net, input_shape, input_moments)
-    for name, layer in walk.layers.items():
+    layers = _propagate(current, net, input_shape, input_moments)
+    for name, layer in layers.items():
         _check_symmetric(name, layer)
-    check_trace(net, walk.graph, walk.input_shape)
-    return walk.statistics()
+    return _statistics(layers)
 
 
 def predict_for(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
                 input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Compute the same records for random networks of an initialization, see `util.theory.initializations`."""
-    walk = _walk(initialization, net, input_shape, input_moments)
-    check_trace(net, walk.graph, walk.input_shape)
-    return walk.statistics()
+    return _statistics(_propagate(initialization, net, input_shape, input_moments))
 
 
 def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
               input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Do what `predict_for` does without checking the graph, for a network that was predicted before."""
-    return _walk(initialization, net, input_shape, input_moments).statistics()
+    return _statistics(_propagate(initialization, net, input_shape, input_moments, traced_before=True))
 
 
 @isolated()
-def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
-          input_moments: tuple[float, float]) -> Walk:
-    """Walk forward and back through the graph of a network."""
+def _propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
+               input_moments: tuple[float, float], traced_before: bool = False) -> dict[str, WeightLayer]:
+    """Walk forward and back through the graph of a network, and return its weight layers by name, in this order."""
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_parameters(net)
@@ -111,13 +108,14 @@ def _walk(initialization: Initialization, net: nn.Module, input_shape: tuple[int
     walk = Walk(root, graph, initialization, input_shape)
     output = walk.run(Input(input_shape, second, cross))
     check(isinstance(output, Signal), "cannot predict this network: its forward returns something else than one tensor")
-    reached = ancestors(output)
-    _check_all_reached(root, walk, reached)
     output.start_backward()
     for signal in walk.signals():
-        if signal in reached:
+        if signal.gradient is not NO_GRADIENT:
             signal.backward()
-    return walk
+    _check_all_reached(root, walk)
+    if not traced_before:
+        check_trace(net, graph, input_shape)
+    return walk.layers
 
 
 def _check_symmetric(name: str, layer: WeightLayer) -> None:
@@ -126,34 +124,26 @@ def _check_symmetric(name: str, layer: WeightLayer) -> None:
     The mean of the weights multiplies the mean of the inputs, whose square the inputs' cross moment bounds.
     """
     module = layer.layer
-    inputs = fan_in(module) * layer.input_cross.mean().sqrt().item()
-    variance = layer.second.mean().item()
-    means = {"weights": inputs * _mean(module.weight), "biases": _mean(module.bias)}
+    inputs = fan_in(module) * layer.input_cross.mean().sqrt()
+    variance = layer.second.mean()
+    means = {"weights": inputs * mean_power(module.weight, 1), "biases": mean_power(module.bias, 1)}
     for kind, mean in means.items():
         share = mean**2 / variance
         check(share < MEAN_LIMITS[kind], f"cannot predict layer '{name}': its {kind} are not symmetric about zero; "
               f"their mean adds {share:.2g} times the predicted variance of its pre-activations")
 
 
-def _statistics(name: str, layer: WeightLayer) -> LayerStatistics:
-    try:
-        bias_gradient_variance = check_positive(layer.bias_gradient_variance(), "the variance of its biases' gradient")
-        weight_gradient_variance = check_positive(layer.weight_gradient_variance(),
-                                                  "the variance of its weights' gradient")
-    except ValueError as error:
-        raise ValueError(f"cannot predict layer '{name}': {error}") from error
+def _statistics(layers: dict[str, WeightLayer]) -> list[LayerStatistics]:
+    return [_statistics_of(name, layer) for name, layer in layers.items()]
+
+
+def _statistics_of(name: str, layer: WeightLayer) -> LayerStatistics:
+    place = f"cannot predict layer '{name}': the variance of its"
+    bias_gradient_variance = check_positive(layer.bias_gradient_variance(), f"{place} biases' gradient")
+    weight_gradient_variance = check_positive(layer.weight_gradient_variance(), f"{place} weights' gradient")
+    stds = map(math.sqrt, (*layer.variances, weight_gradient_variance, bias_gradient_variance))
     correlation = layer.cross.mean() / layer.second.mean()
-    return LayerStatistics(
-        name=name,
-        weight_std=math.sqrt(layer.variances.weight),
-        bias_std=math.sqrt(layer.variances.bias),
-        weight_gradient_std=math.sqrt(weight_gradient_variance),
-        bias_gradient_std=math.sqrt(bias_gradient_variance),
-        correlation=correlation.item())
-
-
-def _mean(parameter: nn.Parameter | None) -> float:
-    return 0.0 if parameter is None else parameter.detach().double().mean().item()
+    return LayerStatistics(name, *stds, correlation.item())
 
 
 class Tracer(fx.Tracer):
@@ -171,7 +161,7 @@ class Walk(fx.Interpreter):
 
     Attributes:
         layers: the weight layers by their names in the network, in the order of computation.
-        places: where the parameters of all these layers lie in memory.
+        addresses: of the parameters of all these layers in memory.
     """
 
     def __init__(self, root: nn.Sequential, graph: fx.Graph, initialization: Initialization,
@@ -181,16 +171,12 @@ class Walk(fx.Interpreter):
         self.initialization = initialization
         self.input_shape = input_shape
         self.layers: dict[str, WeightLayer] = {}
-        self.places: set[int] = set()
+        self.addresses: set[int] = set()
 
     def signals(self) -> list[Signal]:
         """Return all signals, the last one first."""
         signals = [value for value in self.env.values() if isinstance(value, Signal)]
         return list(dict.fromkeys(reversed(signals)))
-
-    def statistics(self) -> list[LayerStatistics]:
-        """Return what the walks forward and back found, in the order of computation."""
-        return [_statistics(name, layer) for name, layer in self.layers.items()]
 
     def run_node(self, node: fx.Node) -> Any:
         """Compute what a node stands for; an error names it."""
@@ -215,25 +201,25 @@ class Walk(fx.Interpreter):
         module = self.fetch_attr(target)
         signals = *args, *kwargs.values()
         if type(module) not in WEIGHT_LAYERS:
-            return apply_rule(module, *signals)
-        places = set(map(_place, module.parameters()))
-        check(places.isdisjoint(self.places), "it shares parameters with an earlier layer, so their gradients add up")
+            return rule_of(type(module))(module, *signals)
+        addresses = set(map(_address, module.parameters()))
+        alone = addresses.isdisjoint(self.addresses)
+        check(alone, "it shares parameters with an earlier layer, so their gradients add up")
         layer = WeightLayer(module, *signals, self.initialization)
         self.layers[_name(target)] = layer
-        self.places |= places
+        self.addresses |= addresses
         return layer
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a function of signals or parameters; Python computes with sizes itself."""
-        kinds = Signal, torch.Tensor, list, tuple
-        parts = *args, *kwargs.values()
-        if any(isinstance(part, kinds) and not isinstance(part, torch.Size) for part in parts):
-            return apply_function(target, *args, **kwargs)
-        return super().call_function(target, args, kwargs)
+        numbers = int, float, slice, torch.Size
+        if all(isinstance(part, numbers) for part in (*args, *kwargs.values())):
+            return super().call_function(target, args, kwargs)
+        return rule_of(target)(*args, **kwargs)
 
     def call_method(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a tensor's method."""
-        return apply_function(target, *args, **kwargs)
+        return rule_of(target)(*args, **kwargs)
 
 
 HINTS = {  # what helps, by a part of torch.fx's message
@@ -255,7 +241,7 @@ def _trace(root: nn.Module) -> fx.Graph:
                                     f"{error}", *hints])) from error
 
 
-def _place(parameter: nn.Parameter) -> int:
+def _address(parameter: nn.Parameter) -> int:
     return parameter.data_ptr() or id(parameter)  # on the meta device, there is no memory
 
 
@@ -282,64 +268,26 @@ def _check_parameters(net: nn.Module) -> None:
               f"{place}: its weights are computed from other parameters")
 
 
-def _check_all_reached(root: nn.Sequential, walk: Walk, reached: set[Signal]) -> None:
+def _check_all_reached(root: nn.Sequential, walk: Walk) -> None:
     check(walk.layers, "the network has no weight layer (Conv2d or Linear) to predict")
     for name, layer in walk.layers.items():
-        check(layer in reached, f"cannot predict layer '{name}': the network's output does not depend on it")
+        reached = layer.gradient is not NO_GRADIENT
+        check(reached, f"cannot predict layer '{name}': the network's output does not depend on it")
     for target, parameter in root.named_parameters():
-        used = _place(parameter) in walk.places
+        used = _address(parameter) in walk.addresses
         check(used, f"cannot predict parameter '{_name(target)}': it belongs to no Conv2d or Linear in use")
 
 
-def input_moments(images: torch.Tensor) -> tuple[float, float]:
-    """Measure the moments (m_0, c_0) that `predict` takes.
-
-    Args:
-        images: (N, C, H, W) or (N, features) floats, scaled as they enter the network.
-
-    Returns:
-        The mean square, and the mean product of two horizontal or vertical neighbours in a channel. Where the latter is
-        larger, since the border is darker than the rest, it is the neighbours' correlation times the mean square.
-        Features have no neighbours, and c_0 = 0.
-
-    Raises:
-        ValueError: for another shape, or one without neighbours, and for integers, such as pixels not yet scaled.
-    """
-    if images.ndim not in (2, 4) or not images.is_floating_point():
-        raise ValueError(f"images must be floats of shape (N, C, H, W) or (N, features), not {images.dtype} of "
-                         f"{tuple(images.shape)}")
-    if images.ndim == 2:
-        return images.double().square().mean().item(), 0.0
-    squares = products = squares_of_pairs = 0.0
-    pairs = 0
-    for part in images.detach().split(100):
-        part = part.double()
-        squares += part.square().sum().item()
-        horizontal = part[..., 1:], part[..., :-1]
-        vertical = part[..., 1:, :], part[..., :-1, :]
-        for one, other in (horizontal, vertical):
-            products += (one * other).sum().item()
-            squares_of_pairs += (one.square() + other.square()).sum().item() / 2
-            pairs += one.numel()
-    if pairs == 0:
-        raise ValueError(f"images must have neighbouring positions, but are of shape {tuple(images.shape)}")
-    second, cross = squares / images.numel(), products / pairs
-    if cross > second:
-        cross = second * products / squares_of_pairs
-    return second, cross
-
-
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:
-    if isinstance(input_shape, tuple) and len(input_shape) in (1, 3):
-        if all(isinstance(size, Integral) and size > 0 for size in input_shape):
-            return tuple(map(int, input_shape))
-    raise ValueError("input_shape must be a tuple of positive integers, (channels, height, width) or (features,), "
-                     f"without the batch dimension (Conv1d and Conv3d have no rules), but is {input_shape!r}")
+    fits = isinstance(input_shape, tuple) and len(input_shape) in (1, 3)
+    check(fits and all(isinstance(size, Integral) and size > 0 for size in input_shape), "input_shape must be a tuple "
+          "of positive integers, (channels, height, width) or (features,), without the batch dimension (Conv1d and "
+          f"Conv3d have no rules), but is {input_shape!r}")
+    return tuple(map(int, input_shape))
 
 
 def _checked_moments(input_moments: tuple[float, float]) -> tuple[float, float]:
     second, cross = input_moments
-    if 0 < second < math.inf and -0.05 * second <= cross <= second:
-        return second, max(0.0, cross)  # just below 0, it is the noise of few images
-    raise ValueError("input_moments must be m_0 > 0 and c_0 from 0 to m_0, but are "
-                     f"{tuple(input_moments)}; the theory does not cover anticorrelated neighbours")
+    check(0 < second < math.inf and -0.05 * second <= cross <= second, "input_moments must be m_0 > 0 and c_0 from 0 "
+          f"to m_0, but are {tuple(input_moments)}; the theory does not cover anticorrelated neighbours")
+    return second, max(0.0, cross)  # just below 0, it is the noise of few images

@@ -37,7 +37,7 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
         count: the number n of normals of which z is the maximum, of the same shape.
     """
     kinks = torch.tensor(sorted(kinks), dtype=torch.float64)
-    positions = torch.stack([variance, correlation, count.to(variance)]).flatten(1)
+    positions = torch.stack([variance, correlation, count]).flatten(1)
     distinct, places = torch.unique(_rounded(positions), dim=1, return_inverse=True)
     parts = [_integrate(function, kinks, *part) for part in distinct.split(TOGETHER, dim=1)]
     moments = torch.cat(parts, dim=1)[:, places]
@@ -47,7 +47,7 @@ def activation_moments(function: Callable[[torch.Tensor], torch.Tensor], kinks: 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
     """Round to twelve significant digits, since sums in another order differ in the last ones."""
     mantissa, exponent = torch.frexp(numbers)
-    return 2 * mantissa.round(decimals=12) * 2.0 ** (exponent - 1).double()  # what torch.ldexp does in single precision
+    return mantissa.round(decimals=12) * 2.0 ** exponent.double()  # what torch.ldexp does in single precision
 
 
 def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Tensor, variance: torch.Tensor,
@@ -63,44 +63,47 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
     """
     variance, correlation, count = (values.reshape(-1, 1, 1) for values in (variance, correlation, count))
     width = (1 - correlation).clamp(min=1e-9).sqrt()  # the correlation is 1 where neighbouring inputs are equal
-    s = torch.linspace(-1, 1, 101, dtype=torch.float64).reshape(1, -1, 1) * torch.asinh(LIMIT / width)
+    reach = torch.asinh(LIMIT / width)
+    s = reach * torch.linspace(-1, 1, 101, dtype=torch.float64).unsqueeze(1)
     u = width * torch.sinh(s)
     u_weights = torch.exp(-u**2 / 2) * torch.cosh(s)
     u_weights /= u_weights.sum(dim=1, keepdim=True)
 
     shift = correlation.sqrt() * u
     scale = variance.sqrt()
-    single = bool((count == 1).all())
-    t, weights = _nodes((kinks / scale - shift) / width, NODES if single else NODES_OF_MAXIMUM)
-    weights *= count * torch.exp(-t**2 / 2) / math.sqrt(2 * math.pi)
-    if not single:
+    number = NODES if count.max() == 1 else NODES_OF_MAXIMUM
+    t, weights = _nodes((kinks / scale - shift) / width, number)
+    weights *= count * torch.exp(-t**2 / 2) / math.sqrt(math.tau)
+    if count.max() > 1:
         weights *= torch.special.ndtr(t) ** (count - 1)
 
-    z = shift + width * t
-    values, slopes = _values_and_slopes(function, scale * z)
-    values /= scale  # so that no square of them is too large or too small for a float
-
     def given_u(integrand: torch.Tensor) -> torch.Tensor:
-        return (weights * integrand).sum(dim=2, keepdim=True)
+        return (weights * integrand).sum(dim=-1, keepdim=True)
 
     def average(of_u: torch.Tensor) -> torch.Tensor:
-        return (u_weights * of_u).sum(dim=(1, 2))
+        return (u_weights * of_u).sum(dim=(-2, -1))
 
-    second = variance.flatten() * average(given_u(values**2))
-    cross = variance.flatten() * average(given_u(values)**2)
-    slope = average(given_u(slopes**2))
-    cross_slope = average(given_u(slopes)**2)
+    z = shift + width * t
+    # Of a copy, since some activations work in place.
+    values, backward = torch.func.vjp(lambda scaled: function(scaled.clone()), scale * z)
+    (slopes,) = backward(torch.ones_like(z))
+    # Divided by the scale, so that no square is too large or too small for a float.
+    values_and_slopes = torch.stack([values / scale, slopes])
+    second, slope = average(given_u(values_and_slopes**2))
+    cross, cross_slope = average(given_u(values_and_slopes)**2)
     slope_correlation = average(given_u(slopes * z))
-    return torch.stack([second, cross, slope, cross_slope, slope_correlation])
+    variance = variance.flatten()
+    return torch.stack([variance * second, variance * cross, slope, cross_slope, slope_correlation])
 
 
 def _nodes(cuts: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return nodes and weights in the last dimension: `number` in each interval between -LIMIT, the cuts and LIMIT."""
     limit = torch.full_like(cuts[..., :1], LIMIT)
-    edges = torch.cat([-limit, cuts.clamp(-LIMIT, LIMIT), limit], dim=-1).unsqueeze(-1)
-    lengths = edges.diff(dim=-2)
+    edges = torch.cat([-limit, cuts.clamp(-LIMIT, LIMIT), limit], dim=-1)
+    starts = edges[..., :-1].unsqueeze(-1)
+    lengths = edges.diff().unsqueeze(-1)
     nodes, weights = _legendre(number)
-    return (edges[..., :-1, :] + lengths * nodes).flatten(-2), (lengths * weights).flatten(-2)
+    return (starts + lengths * nodes).flatten(-2), (lengths * weights).flatten(-2)
 
 
 @functools.lru_cache(maxsize=None)
@@ -108,12 +111,3 @@ def _legendre(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the nodes and weights of the Gauss-Legendre quadrature from 0 to 1."""
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(number))
     return (nodes + 1) / 2, weights / 2
-
-
-def _values_and_slopes(function: Callable[[torch.Tensor], torch.Tensor],
-                       z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    z.requires_grad_()
-    with torch.enable_grad():
-        values = function(z.clone())  # a copy, since some activations work in place
-    (slopes,) = torch.autograd.grad(values.sum(), z)
-    return values.detach(), slopes

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import operator
 from functools import partial
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from util.theory import windows
-from util.theory.signals import ActivatedMaximum, Averaged, Dropped, Reshaped, Signal, Sum, check
+from util.theory.checks import check
+from util.theory.signals import ActivatedMaximum, Averaged, Dropped, Reshaped, Signal, Sum
 from util.theory.windows import Windows
 
 
@@ -35,8 +36,9 @@ def activate(module: nn.Module, signal: Signal) -> ActivatedMaximum:
     def function(z: torch.Tensor) -> torch.Tensor:
         return forward_of(module)(before.function(z))
 
-    added = KINKS[type(module)](module) if type(module) in KINKS else ()
-    return ActivatedMaximum(before.field, function, before.kinks.union(added), before.seen, before.shape)
+    own_kinks = KINKS.get(type(module), lambda module: ())
+    kinks = before.kinks.union(own_kinks(module))
+    return ActivatedMaximum(before.preactivation, function, kinks, before.seen, before.shape)
 
 
 def forward_of(module: nn.Module) -> Callable[..., torch.Tensor]:
@@ -48,45 +50,45 @@ def _activated(signal: Signal) -> ActivatedMaximum:
     if isinstance(signal, ActivatedMaximum):
         return signal
     check(signal.normal, "its input must be the output of a Conv2d or Linear, or a sum of such outputs")
-    return ActivatedMaximum(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
+    seen = windows.of_max_pool(nn.MaxPool2d(1), signal.second.shape)  # each position by itself
+    return ActivatedMaximum(signal, nn.Identity(), {0.0}, seen, signal.shape)
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:
     """Take the maximum over each window of a normal signal, or of a nondecreasing function of one."""
-    check_map(signal)
     check(not module.return_indices, "it returns the indices of the maxima, too")
     before = _activated(signal)
     check(_nondecreasing(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
-    seen = of_pool(module, before.shape[2:]).after(before.seen)
-    return ActivatedMaximum(before.field, before.function, before.kinks, seen, (*before.shape[:2], *seen.count.shape))
+    seen = of_pool(module, map_size(before)).after(before.seen)
+    shape = *before.shape[:2], *seen.count.shape
+    return ActivatedMaximum(before.preactivation, before.function, before.kinks, seen, shape)
 
 
 def _nondecreasing(signal: ActivatedMaximum) -> bool:
     """Say whether f is nondecreasing within six standard deviations, so that it commutes with a maximum."""
-    reach = 6 * signal.field.second.max().sqrt()
+    reach = 6 * signal.preactivation.second.max().sqrt()
     values = signal.function(reach * torch.linspace(-1, 1, 1001).double())
-    return bool((values.diff() >= 0).all())
+    return bool(values.diff().min() >= 0)
 
 
 def average_pool(module: nn.AvgPool2d, signal: Signal) -> Signal:
     """Average over windows of equal size."""
-    check_map(signal)
-    check(not any(windows.both(module.padding)), "it pads its input")
+    check(not torch.tensor(module.padding).any(), "it pads its input")
     check(module.divisor_override is None, "it has a divisor_override")
-    return _averaged(windows.of_average_pool(module, signal.shape[2:]), signal)
+    pool = nn.MaxPool2d(module.kernel_size, module.stride, ceil_mode=module.ceil_mode)  # of the same windows
+    return _averaged(windows.of_max_pool(pool, map_size(signal)), signal)
 
 
 def adaptive_average_pool(module: nn.AdaptiveAvgPool2d, signal: Signal) -> Signal:
     """Average over windows of equal size, which follows from the output's size."""
-    check_map(signal)
-    return _averaged(windows.of_adaptive_pool(module, signal.shape[2:]), signal)
+    return _averaged(windows.of_adaptive_pool(module, map_size(signal)), signal)
 
 
 def _averaged(seen: Windows, signal: Signal) -> Averaged:
     check((seen.count == seen.count.max()).all(), "its windows are not of equal size")
-    check(not seen.overlap, "its windows overlap, so that their gradients add up; let its stride be its size, or the "
-          "output of an adaptive pool divide its input")
+    check(seen.distribute(torch.ones_like(seen.count)).max() == 1, "its windows overlap, so that their gradients add "
+          "up; let its stride be its size, or the output of an adaptive pool divide its input")
     return Averaged(seen, signal)
 
 
@@ -100,11 +102,16 @@ def dropout(module: nn.Dropout, signal: Signal) -> Signal:
 
 
 def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> Signal:
-    """Flatten each sample wholly, or leave the shape as it is."""
-    shape = change(torch.empty(signal.shape, device="meta")).shape
-    flat = 1, signal.shape.numel()
-    check(shape in (signal.shape, flat), "it does not reshape as flatten(x, 1) does")
-    return _with_shape(shape, signal)
+    """Flatten each sample, drop dimensions of size 1, or leave the shape as it is; the entries stay the same."""
+    before = torch.empty(signal.shape)
+    after = change(before)
+    check(after.is_floating_point(), "it rounds")
+    squeezed = after.ndim < before.ndim and after.squeeze().shape == before.squeeze().shape
+    check(squeezed or after.shape in (before.shape, before.flatten(1).shape),
+          "it does not reshape as flatten(x, 1) does")
+    if isinstance(signal, ActivatedMaximum):
+        return ActivatedMaximum(signal.preactivation, signal.function, signal.kinks, signal.seen, after.shape)
+    return Reshaped(after.shape, signal)
 
 
 def reshape_by_module(module: nn.Module, signal: Signal) -> Signal:
@@ -112,55 +119,29 @@ def reshape_by_module(module: nn.Module, signal: Signal) -> Signal:
     return reshape(forward_of(module), signal)
 
 
-def _with_shape(shape: tuple[int, ...], signal: Signal) -> Signal:
-    if isinstance(signal, ActivatedMaximum):
-        return ActivatedMaximum(signal.field, signal.function, signal.kinks, signal.seen, shape)
-    return Reshaped(shape, signal)
-
-
-def squeeze(signal: Signal, dim: int | None = None) -> Signal:
-    """Drop a dimension of size 1, or all but the batch's."""
-    dropped = range(1, len(signal.shape)) if dim is None else [dim % len(signal.shape)]
-    shape = [size for place, size in enumerate(signal.shape) if size > 1 or place not in dropped]
-    return _with_shape(tuple(shape), signal)
-
-
-def unchanged(signal: Signal, *arguments: object, **options: object) -> Signal:
-    """Leave the values as they are, whatever their memory format, device or precision."""
-    kinds = [argument for argument in (*arguments, *options.values()) if isinstance(argument, torch.dtype)]
-    check(all(kind.is_floating_point for kind in kinds), "it rounds")
-    return reshape(nn.Identity(), signal)
-
-
-def check_map(signal: Signal) -> None:
-    """Raise a ValueError unless a signal is a map of channels."""
+def map_size(signal: Signal) -> torch.Size:
+    """Return the height and width of a map of channels; a ValueError if the signal is none."""
     check(len(signal.shape) == 4, "it takes a map of channels")
+    return signal.shape[2:]
 
 
-def apply_rule(module: nn.Module, *signals: Signal) -> Signal:
-    """Apply the rule of a module without weights; a ValueError if its type has none."""
-    if type(module) not in RULES:  # not isinstance: a subclass may compute something else
-        raise ValueError(f"it has no rule{REASONS.get(type(module), NO_REASON)}")
-    return RULES[type(module)](module, *signals)
-
-
-def apply_function(function: object, *arguments: object, **options: object) -> Signal | torch.Size | int:
-    """Apply the rule of a function, or of a method by its name; a ValueError if it has none."""
-    if function not in FUNCTIONS:
-        raise ValueError(f"it has no rule{REASONS.get(function, NO_REASON)}")
-    return FUNCTIONS[function](*arguments, **options)
+def rule_of(operation: object) -> Callable[..., Any]:
+    """Return the rule of a type of modules, of a function, or of a method by its name; a ValueError if it has none."""
+    rule = RULES.get(operation) or FUNCTIONS.get(operation)  # not isinstance: a subclass may compute something else
+    check(rule, f"it has no rule{REASONS.get(operation, NO_REASON)}")
+    return rule
 
 
 def _as_module(kind: type[nn.Module]) -> Callable[..., Signal]:
     """Return the rule of a function that takes, besides its input, what a kind of module is made with."""
     def rule(signal: Signal, *arguments: object, **options: object) -> Signal:
-        return apply_rule(kind(*arguments, **options), signal)
+        return RULES[kind](kind(*arguments, **options), signal)
 
     return rule
 
 
 def _as_method(name: str) -> Callable[..., Signal]:
-    """Return the rule of a tensor's method that changes nothing but the shape."""
+    """Return the rule of a tensor's method that changes its shape, memory format, device or precision, but no value."""
     def rule(signal: Signal, *arguments: object, **options: object) -> Signal:
         return reshape(operator.methodcaller(name, *arguments, **options), signal)
 
@@ -172,12 +153,10 @@ def _dropout_function(signal: Signal, p: float = 0.5, training: bool = True, inp
 
 
 def _mean_function(signal: Signal, dim: int | Sequence[int], keepdim: bool = False) -> Signal:
-    check_map(signal)
-    axes = [dim] if isinstance(dim, int) else dim
-    check({axis % 4 for axis in axes} == {2, 3}, "it does not average over height and width")
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
-    if not keepdim:
-        average.shape = average.shape[:2]
+    mean = torch.empty(signal.shape).mean(dim, keepdim=True)
+    check(mean.shape == average.shape, "it does not average over height and width")
+    average.shape = mean.shape if keepdim else mean.shape[:2]
     return average
 
 
@@ -224,11 +203,10 @@ FUNCTIONS = {  # (signal, further arguments) -> signal, by the function, or the 
     functional.max_pool2d: _as_module(nn.MaxPool2d),
     torch.mean: _mean_function,
     "mean": _mean_function,
+    **{name: _as_method(name) for name in ("contiguous", "double", "float", "to", "view")},
     **dict.fromkeys((torch.flatten, "flatten"), _as_method("flatten")),
     **dict.fromkeys((torch.reshape, "reshape"), _as_method("reshape")),
-    "view": _as_method("view"),
-    **dict.fromkeys((torch.squeeze, "squeeze"), squeeze),
-    **dict.fromkeys(("contiguous", "double", "float", "to"), unchanged),
+    **dict.fromkeys((torch.squeeze, "squeeze"), _as_method("squeeze")),
     **dict.fromkeys((operator.add, torch.add, "add", "add_"), Sum),
     getattr: getattr,  # of the shape
     "size": Signal.size,

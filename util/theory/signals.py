@@ -17,7 +17,6 @@ What is called normal below is normal given the network, over inputs, and has th
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from typing import Callable, NamedTuple
 
@@ -25,27 +24,31 @@ import torch
 from torch import nn
 
 from util.theory import windows
+from util.theory.checks import check, check_positive
 from util.theory.quadrature import Moments, activation_moments
 from util.theory.initializations import Initialization, fan_in
 from util.theory.windows import Windows
 
 
-ZERO = torch.zeros((), dtype=torch.float64)
+BATCH = 2  # of the shapes, since operations may squeeze a dimension of size 1
 
 
 class Gradient(NamedTuple):
     """The (H, W) maps G, S and T of the gradient with respect to a signal."""
 
-    squares: torch.Tensor = ZERO
-    products: torch.Tensor = ZERO
-    slope_products: torch.Tensor = ZERO
+    squares: torch.Tensor
+    products: torch.Tensor
+    slope_products: torch.Tensor
+
+
+NO_GRADIENT = Gradient(*torch.zeros(3, dtype=torch.float64))  # has arrived yet
 
 
 class Signal:
-    """The output of an operation for one sample, and the gradient with respect to this output.
+    """The output of an operation, and the gradient of one sample with respect to this output.
 
     Attributes:
-        shape: with the batch dimension, (1, channels, height, width) or (1, features).
+        shape: with the batch dimension, (BATCH, channels, height, width) or (BATCH, features).
         second, cross: (H, W) float64, m and c. A flattened map keeps its positions.
         inputs: the signals that the operation takes.
         normal: whether the signal is normal, so that an activation may follow.
@@ -59,7 +62,7 @@ class Signal:
         self.inputs = inputs
         self.normal = normal
         self.layers = layers
-        self.gradient = Gradient()
+        self.gradient = NO_GRADIENT
 
     def size(self, dim: int | None = None) -> torch.Size | int:
         """Return the shape, or one of its sizes, as a tensor does."""
@@ -67,24 +70,24 @@ class Signal:
 
     def start_backward(self) -> None:
         """Let a standard normal gradient arrive, as at the network's output."""
-        ones = torch.ones_like(self.second)
-        self.gradient = Gradient(ones * self.shape.numel() / ones.numel(), 0 * ones, 0 * ones)
+        zeros = torch.zeros_like(self.second)
+        self.gradient = Gradient(zeros + self.shape[1:].numel() / zeros.numel(), zeros, zeros)
 
     def backward(self) -> None:
         """Pass the complete gradient back to the inputs: here, unchanged."""
         self.pass_back(*self.gradient)
 
-    def pass_back(self, squares: torch.Tensor, products: torch.Tensor, slope_products: torch.Tensor) -> None:
-        """Add to the gradient of each input; the gradients of several consumers are uncorrelated."""
+    def pass_back(self, *gradient: torch.Tensor) -> None:
+        """Add G, S and T to the gradient of each input; the gradients of several consumers are uncorrelated."""
         for signal in self.inputs:
-            signal.gradient = Gradient(*map(operator.add, signal.gradient, (squares, products, slope_products)))
+            signal.gradient = Gradient(*map(operator.add, signal.gradient, gradient))
 
 
 class Input(Signal):
     """The network's input, which has the same moments at all positions."""
 
     def __init__(self, shape: tuple[int, ...], second: float, cross: float) -> None:
-        super().__init__((1, *shape), normal=True)
+        super().__init__((BATCH, *shape), normal=True)
         places = shape[1:] or (1, 1)
         self.second = torch.full(places, second, dtype=torch.float64)
         self.cross = torch.full(places, cross, dtype=torch.float64)
@@ -99,23 +102,23 @@ class WeightLayer(Signal):
     """
 
     def __init__(self, layer: nn.Module, signal: Signal, initialization: Initialization) -> None:
-        kernel = _convolve(layer, signal) if isinstance(layer, nn.Conv2d) else _connect(layer, signal)
-        super().__init__(kernel.output_shape, signal, normal=True, layers=frozenset([self]))
+        apply = _convolve if isinstance(layer, nn.Conv2d) else _connect
+        self.taps, size, output_shape = apply(layer, signal)
+        super().__init__(output_shape, signal, normal=True, layers=frozenset([self]))
         self.layer = layer
-        self.taps = kernel.taps
-        self.shared_taps = kernel.taps.weighted_by_share(kernel.stride)
-        self.input_second = self.taps.sum(signal.second) / kernel.size  # s
-        self.input_distant_cross = self.shared_taps.sum(signal.cross) / kernel.size  # c_s
-        self.input_cross = self.taps.sum_with_neighbours(signal.cross, kernel.stride) / kernel.size
+        self.shared_taps = self.taps.weighted_by_share()
+        self.input_second = self.taps.sum(signal.second) / size  # s
+        self.input_distant_cross = self.shared_taps.sum(signal.cross) / size  # c_s
+        self.input_cross = self.taps.sum_with_neighbours(signal.cross) / size
 
         second_moment = check_positive(self.input_second.mean().item(), "the second moment of its input")
         self.variances = initialization(layer, second_moment)
         check_positive(self.variances.weight, "the variance of its weights")
         gain = self.variances.weight * fan_in(layer)
-        self.backward_gain = gain / kernel.size  # of all weights between an output and one position of the input
+        self.backward_gain = gain / size  # of all weights between an output and one position of the input
         self.second = gain * self.input_second + self.variances.bias
         self.cross = gain * self.input_cross + self.variances.bias
-        check_positive(self.second.mean().item(), "the variance of its pre-activations")
+        check_positive(self.second.mean(), "the variance of its pre-activations")
         check(self.second.all(), "it has no bias where all its taps lie in the padding; pad by less than the kernel")
 
     def backward(self) -> None:
@@ -124,12 +127,12 @@ class WeightLayer(Signal):
         products = self.backward_gain * self.shared_taps.distribute(self.gradient.products)
         self.pass_back(squares, products, torch.zeros_like(squares))
 
-    def bias_gradient_variance(self) -> float:
+    def bias_gradient_variance(self) -> torch.Tensor:
         """Return Var(dL/dbias) = sum (G + S) / channels."""
         total = self.gradient.squares + self.gradient.products
-        return (total.sum() / self.shape[1]).item()
+        return total.sum() / self.shape[1]
 
-    def weight_gradient_variance(self) -> float:
+    def weight_gradient_variance(self) -> torch.Tensor:
         """Return Var(dL/dweight) = sum (G s + S c_s + T sigma^2 s^2) / channels; c_s is the mean of c over the taps.
 
         The last term follows from Stein's identity: an activation's slope depends on the layer's input.
@@ -137,32 +140,25 @@ class WeightLayer(Signal):
         squares, products, slope_products = self.gradient
         by_slope = slope_products * self.variances.weight * self.input_second * self.input_second
         total = squares * self.input_second + products * self.input_distant_cross + by_slope
-        return (total.sum() / self.shape[1]).item()
+        return total.sum() / self.shape[1]
 
 
-class Kernel(NamedTuple):
-    """The receptive field of a weight layer's outputs."""
-
-    taps: Windows
-    size: int  # number of taps, those outside of the map among them
-    stride: tuple[int, int]
-    output_shape: tuple[int, ...]
-
-
-def _convolve(layer: nn.Conv2d, signal: Signal) -> Kernel:
+def _convolve(layer: nn.Conv2d, signal: Signal) -> tuple[Windows, int, tuple[int, ...]]:
+    """Return what an output sees, the number of taps, those outside of the map among them, and the output's shape."""
     fits = len(signal.shape) == 4 and signal.shape[1] == layer.in_channels
     check(fits, f"it takes {layer.in_channels} channels of a map")
     check(layer.padding_mode == "zeros", f"it pads its input by '{layer.padding_mode}', not by zeros")
     taps = windows.of_convolution(layer, signal.second.shape)
-    output_shape = (1, layer.out_channels, *taps.count.shape)
-    return Kernel(taps, layer.weight[0, 0].numel(), layer.stride, output_shape)
+    return taps, layer.weight[0, 0].numel(), (BATCH, layer.out_channels, *taps.count.shape)
 
 
-def _connect(layer: nn.Linear, signal: Signal) -> Kernel:
-    check(signal.shape == (1, layer.in_features), f"it takes {layer.in_features} features; flatten a map before")
+def _connect(layer: nn.Linear, signal: Signal) -> tuple[Windows, int, tuple[int, ...]]:
+    fits = signal.shape == (BATCH, layer.in_features)
+    check(fits, f"it takes {layer.in_features} features; flatten a map before")
     check(layer.out_features > 0, "its output is empty")
     places = signal.second.shape
-    return Kernel(windows.whole(places), places.numel(), (1, 1), (1, layer.out_features))
+    whole = windows.of_adaptive_pool(nn.AdaptiveAvgPool2d(1), places)
+    return whole, places.numel(), (BATCH, layer.out_features)
 
 
 class ActivatedMaximum(Signal):
@@ -172,10 +168,10 @@ class ActivatedMaximum(Signal):
     Windows that share a part of their positions have c + part (m - c) instead of c.
     """
 
-    def __init__(self, field: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float],
+    def __init__(self, preactivation: Signal, function: Callable[[torch.Tensor], torch.Tensor], kinks: set[float],
                  seen: Windows, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, field)
-        self.field = field
+        super().__init__(shape, preactivation)
+        self.preactivation = preactivation
         self.function = function
         self.kinks = kinks  # where its slope jumps
         self.seen = seen
@@ -183,8 +179,8 @@ class ActivatedMaximum(Signal):
     @functools.cached_property
     def moments(self) -> Moments:
         """The moments of f(z) at each position, computed when they are first asked for."""
-        variance = self.seen.mean(self.field.second)
-        covariance = self.seen.mean(self.field.cross)
+        variance = self.seen.mean(self.preactivation.second)
+        covariance = self.seen.mean(self.preactivation.cross)
         correlation = (covariance / variance).clamp(0, 1)
         return activation_moments(self.function, self.kinks, variance, correlation, self.seen.count)
 
@@ -204,8 +200,8 @@ class ActivatedMaximum(Signal):
             squares=(squares + coincident) * self.moments.slope,
             products=(products - coincident) * self.moments.cross_slope,
             slope_products=products * self.moments.slope_correlation**2)
-        squares, products, slope_products = (self.seen.distribute(values / self.seen.count) for values in arrived)
-        self.pass_back(squares, products, slope_products / self.field.second)
+        squares, products, slope_products = map(self.seen.share, arrived)
+        self.pass_back(squares, products, slope_products / self.preactivation.second)
 
 
 class Averaged(Signal):
@@ -216,15 +212,16 @@ class Averaged(Signal):
     """
 
     def __init__(self, seen: Windows, signal: Signal) -> None:
-        super().__init__((*signal.shape[:2], *seen.count.shape), signal, normal=signal.normal, layers=signal.layers)
+        shape = *signal.shape[:2], *seen.count.shape
+        super().__init__(shape, signal, normal=signal.normal, layers=signal.layers)
         self.seen = seen
         self.cross = seen.mean(signal.cross)
         self.second = self.cross + (seen.mean(signal.second) - self.cross) / seen.count
 
     def backward(self) -> None:
         squares, products, slope_products = self.gradient
-        squares, products, slope_products = (self.seen.distribute(values / self.seen.count) for values in (
-            squares, products, slope_products * self.second**2))
+        arrived = Gradient(squares, products, slope_products * self.second**2)
+        squares, products, slope_products = map(self.seen.share, arrived)
         own = squares / self.seen.count.max()
         (signal,) = self.inputs
         self.pass_back(own, squares + products - own, slope_products / signal.second**2)
@@ -283,17 +280,3 @@ def ancestors(signal: Signal) -> set[Signal]:
         found |= new
         waiting += new
     return found
-
-
-def check_positive(value: float, quantity: str) -> float:
-    """Return a value; raise a ValueError unless it is positive and finite. A value of 0 is an underflow."""
-    check(not math.isnan(value), f"{quantity} is not a number")
-    check(value > 0, f"{quantity} is too small for a float")
-    check(value < math.inf, f"{quantity} is infinite or too large for a float")
-    return value
-
-
-def check(condition: object, problem: str) -> None:
-    """Raise a ValueError unless a condition holds."""
-    if not condition:
-        raise ValueError(problem)

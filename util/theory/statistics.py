@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from util.theory.checks import check
+
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 
 
@@ -28,8 +30,9 @@ def weight_gradient_spread(statistics: list[LayerStatistics]) -> float:
 def check_statistics(net: nn.Module, statistics: list[LayerStatistics]) -> None:
     """Raise a ValueError unless the statistics are of the layers of this network, in any order."""
     layers = [name for name, module in net.named_modules() if isinstance(module, WEIGHT_LAYERS)]
-    if sorted(layers) != sorted(layer.name for layer in statistics):
-        raise ValueError(f"the statistics are not of this network, whose layers are {', '.join(layers)}")
+    names = [layer.name for layer in statistics]
+    check(sorted(names) == sorted(layers),
+          f"the statistics are not of this network, whose layers are {', '.join(layers)}")
 
 
 def gradient_stds(net: nn.Module, statistics: list[LayerStatistics]) -> dict[nn.Parameter, float]:

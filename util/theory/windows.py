@@ -15,11 +15,13 @@ class Windows:
     Attributes:
         rows: (H', H) float64.
         columns: (W', W) float64.
+        stride: from one window of a convolution to the next, vertical and horizontal.
     """
 
-    def __init__(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
+    def __init__(self, rows: torch.Tensor, columns: torch.Tensor, stride: tuple[int, int] = (1, 1)) -> None:
         self.rows = rows
         self.columns = columns
+        self.stride = stride
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.rows, self.columns))
@@ -29,15 +31,9 @@ class Windows:
         """(H', W'): the number of positions that each window sees, those outside of the map not among them."""
         return torch.outer(self.rows.sum(dim=1), self.columns.sum(dim=1))
 
-    @property
-    def overlap(self) -> bool:
-        """Whether some position is seen by more than one window."""
-        return bool((self.rows.sum(dim=0) > 1).any() or (self.columns.sum(dim=0) > 1).any())
-
     def after(self, other: Windows) -> Windows:
         """Return which positions these windows see through other ones, on whose outputs they lie."""
-        rows, columns = ((seen @ through > 0).double() for seen, through in zip(self, other))
-        return Windows(rows, columns)
+        return Windows(*((seen @ through > 0).double() for seen, through in zip(self, other)))
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum an (H, W) map over each window: (H', W')."""
@@ -51,22 +47,26 @@ class Windows:
         """Add each window's (H', W') value to all positions that the window sees, (H, W): the transpose of `sum`."""
         return self.rows.T @ values @ self.columns
 
+    def share(self, values: torch.Tensor) -> torch.Tensor:
+        """Distribute each window's value in equal shares."""
+        return self.distribute(values / self.count)
+
     @cached_property
     def shared(self) -> torch.Tensor:
         """(H', W'): the number of positions that a window shares with a neighbour, on average over its neighbours."""
         rows, columns = (_near(seen @ seen.T).sum(dim=1) for seen in self)
         return (torch.outer(rows, columns) - self.count) / self._neighbours.clamp(min=1)
 
-    def weighted_by_share(self, stride: tuple[int, int]) -> Windows:
+    def weighted_by_share(self) -> Windows:
         """Weight each tap of a kernel by the share of windows for which this tap lies inside of the map."""
-        return Windows(*(_weighted_by_share(taps, step) for taps, step in zip(self, stride)))
+        rows, columns = (_weighted(taps, step, len(taps)) / len(taps) for taps, step in zip(self, self.stride))
+        return Windows(rows, columns)
 
     def shared_maxima(self) -> torch.Tensor:
         """(H', W'): the expected number of neighbours whose largest value lies at the same position as the window's."""
-        shared = self.shared
-        return self._neighbours * shared / (2 * self.count - shared)
+        return self._neighbours * self.shared / (2 * self.count - self.shared)
 
-    def sum_with_neighbours(self, values: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
+    def sum_with_neighbours(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a map over those taps of each window that lie inside of the map for a neighbouring window, too.
 
         Returns (H', W'): the average over the up to eight neighbours that a window has; the plain sum if it has none.
@@ -74,13 +74,14 @@ class Windows:
         neighbours = self._neighbours
         if not neighbours.any():
             return self.sum(values)
-        rows, columns = (_paired_taps(taps, step) for taps, step in zip(self, stride))
+        rows, columns = (_weighted(taps, step, 1) for taps, step in zip(self, self.stride))
         return (rows @ values @ columns.T - self.sum(values)) / neighbours
 
     @cached_property
     def _neighbours(self) -> torch.Tensor:
-        rows, columns = (_near(torch.ones(len(seen), len(seen)).double()).sum(dim=1) for seen in self)
-        return torch.outer(rows, columns) - 1
+        """(H', W'): the number of windows no more than one step away."""
+        windows = torch.ones_like(self.count).unsqueeze(0)
+        return functional.avg_pool2d(windows, 3, stride=1, padding=1, divisor_override=1).squeeze(0) - 1
 
 
 def _near(pairs: torch.Tensor) -> torch.Tensor:
@@ -88,32 +89,14 @@ def _near(pairs: torch.Tensor) -> torch.Tensor:
     return pairs.triu(-1).tril(1)
 
 
-def _paired_taps(taps: torch.Tensor, stride: int) -> torch.Tensor:
-    """Count the windows, among the one before, the same and the one behind, for which a tap lies inside as well."""
-    pairs = taps.clone()
-    pairs[:-1, :-stride] += taps[:-1, :-stride]
-    pairs[1:, stride:] += taps[1:, stride:]
-    return pairs
-
-
-def _weighted_by_share(taps: torch.Tensor, stride: int) -> torch.Tensor:
+def _weighted(taps: torch.Tensor, stride: int, reach: int) -> torch.Tensor:
+    """Weight each tap by the number of windows, up to `reach` before and behind, for which it lies inside the map."""
     outputs, inputs = taps.shape
-    if outputs == 1:
-        return taps
-    tap = torch.arange(inputs) - stride * torch.arange(outputs).unsqueeze(1)  # which one of the kernel an entry is
-    tap -= tap.min().item()
-    inside = torch.bincount(tap.flatten(), weights=taps.flatten())
-    return taps * inside[tap] / outputs
-
-
-def whole(shape: torch.Size) -> Windows:
-    """Return a single window that sees a whole map of shape (H, W)."""
-    return Windows(*(torch.ones(1, size).double() for size in shape))
-
-
-def single(shape: torch.Size) -> Windows:
-    """Return a window for each position of a map of shape (H, W)."""
-    return Windows(*(torch.eye(size).double() for size in shape))
+    window = torch.arange(outputs).unsqueeze(1)
+    position = torch.arange(inputs)
+    before = torch.minimum(window, position // stride)
+    behind = torch.minimum(window.flip(0), position.flip(0) // stride)
+    return taps * (before.clamp(max=reach) + 1 + behind.clamp(max=reach))
 
 
 def of_convolution(layer: nn.Conv2d, shape: torch.Size) -> Windows:
@@ -122,19 +105,14 @@ def of_convolution(layer: nn.Conv2d, shape: torch.Size) -> Windows:
         kernel = torch.ones(1, 1, size).double()
         return functional.conv1d(lines, kernel, None, *sizes)
 
-    return _windows(count, shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    taps = _windows(count, shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return Windows(*taps, layer.stride)
 
 
 def of_max_pool(pool: nn.MaxPool2d, shape: torch.Size) -> Windows:
-    """Return the windows of a max pool on a map of shape (H, W)."""
+    """Return the windows of a max pool, or of a pool of averages without padding, on a map of shape (H, W)."""
     pooled = partial(functional.max_pool1d, ceil_mode=pool.ceil_mode)
     return _windows(pooled, shape, pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-
-
-def of_average_pool(pool: nn.AvgPool2d, shape: torch.Size) -> Windows:
-    """Return the windows of an average pool on a map of shape (H, W)."""
-    pooled = partial(functional.avg_pool1d, ceil_mode=pool.ceil_mode)
-    return _windows(pooled, shape, pool.kernel_size, pool.stride, pool.padding)
 
 
 def of_adaptive_pool(pool: nn.AdaptiveAvgPool2d, shape: torch.Size) -> Windows:
@@ -145,7 +123,7 @@ def of_adaptive_pool(pool: nn.AdaptiveAvgPool2d, shape: torch.Size) -> Windows:
     return _windows(pooled, shape, pool.output_size)
 
 
-def both(size: int | tuple[int, ...]) -> tuple[int, int]:
+def _both(size: int | tuple[int, ...]) -> tuple[int, int]:
     """Return a vertical and a horizontal size, which may be given as one number for both."""
     sizes = list(size) if isinstance(size, (tuple, list)) else [size]
     return (sizes[0], sizes[-1])
@@ -157,7 +135,7 @@ def _windows(operation: Callable[..., torch.Tensor], shape: torch.Size, *sizes: 
     Each of `sizes` is vertical and horizontal. Rows take the vertical ones, columns the horizontal ones.
     """
     seen = []
-    for size, *own_sizes in zip(shape, *map(both, sizes)):
+    for size, *own_sizes in zip(shape, *map(_both, sizes)):
         lines = torch.eye(size).double().unsqueeze(1)
         seen.append((operation(lines, *own_sizes).squeeze(1).T > 0).double())
     return Windows(*seen)
