@@ -15,7 +15,8 @@ from util.data import Images, scale
 from util.static_preconditioned_train import precondition
 from util.theory import LayerStatistics, initialize, input_moments, predict_current, predict_for
 from util.theory.initializations import Initialization, Variances, current, glorot, he, pytorch, variance_preserving
-from util.theory.propagation import WHITE_NOISE, propagate
+from util.theory.moments import WHITE_NOISE
+from util.theory.propagation import propagate
 from util.theory.statistics import WEIGHT_LAYERS
 from util.training import MINIBATCH
 

@@ -257,7 +257,8 @@ class Sum(Signal):
         check(isinstance(signal, Signal) and isinstance(other, Signal),
               "one of the terms is a constant (sum([a, b]) begins with 0; write a + b); scale the input before the "
               "network, or let biases carry the constant")
-        check(signal.shape == other.shape and signal.second.shape == other.second.shape, "the terms' shapes differ")
+        check(signal.shape == other.shape, "the terms' shapes differ")
+        check(signal.second.shape == other.second.shape, "one of the terms is a flattened map, the other one is not")
         check(_has_own_weights(signal, other) or _has_own_weights(other, signal),
               "neither term is the output of a weight layer that the other does not depend on")
         layers = signal.layers | other.layers if signal.layers and other.layers else frozenset()
