@@ -229,11 +229,12 @@ def test_output_that_nobody_reads_any_more_ends_the_run_silently(old_figure, cap
     assert capfd.readouterr().err == ""
 
 
-def test_interrupted_imports_end_silently(tmp_path):
+@pytest.mark.parametrize("program", [[PROGRAM], ["-m", "util.study"]], ids=["demo", "study"])
+def test_interrupted_imports_end_silently(tmp_path, program):
     """By a signal that comes in place of `import torch`."""
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
-    ended = subprocess.run([sys.executable, PROGRAM], env={**os.environ, "PYTHONPATH": str(tmp_path)},
-                           capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, *program], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                           cwd=Path(PROGRAM).parent, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 

@@ -288,7 +288,7 @@ def test_layers_are_in_the_order_of_computation_and_gradients_in_that_of_the_par
     # The mean product of neighbours is 7.5. Their correlation is 30 / 31, as they have a mean square of 7.75.
     ([[2.0, 3.0, 3.0, 3.0, 2.0]], 7, 7 * 30 / 31)])
 def test_input_moments_are_the_mean_square_and_the_mean_product_of_neighbours(image, second, cross):
-    images = torch.tensor(image).repeat(203, 2, 1, 1)
+    images = torch.tensor(image).repeat(203, 1, 1, 1)
     assert input_moments(images) == pytest.approx((second, cross))
     assert input_moments(images.flatten(1)) == pytest.approx((second, 0))
 

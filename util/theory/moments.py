@@ -28,7 +28,7 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
           f"images must be floats of shape (N, C, H, W) or (N, features), not {images.dtype} of {shape}")
     if len(shape) == 2:
         return images.double().square().mean().item(), 0.0
-    check(images[0, 0].numel() > 1, f"images must have neighbouring positions, but are of shape {shape}")
+    check(images.shape[2:].numel() > 1, f"images must have neighbouring positions, but are of shape {shape}")
     of_images = vmap(_moments_of_image, chunk_size=100)(images.detach())  # chunks bound the memory
     second, cross, second_of_pairs = (moments.mean().item() for moments in of_images)
     if cross > second:
