@@ -72,12 +72,14 @@ class Scaled(nn.Module):
         return Scaling.apply(x)
 
 
-DOUBLING, MULTIPLYING, REPLACED, CUTTING, ROUNDING = (nn.Linear(6, 6) for _ in range(5))
+DOUBLING, MULTIPLYING, REPLACED, CUTTING, ROUNDING, ROOTING, DIVIDING = (nn.Linear(6, 6) for _ in range(7))
 DOUBLING.register_forward_hook(lambda layer, inputs, output: 2 * output)
 MULTIPLYING.register_full_backward_hook(lambda layer, at_inputs, at_output: (3 * at_inputs[0],))
 REPLACED.forward = torch.tanh
 CUTTING.register_forward_hook(lambda layer, inputs, output: output[:, :2])
 ROUNDING.register_forward_hook(lambda layer, inputs, output: output.bfloat16())
+ROOTING.register_forward_hook(lambda layer, inputs, output: output.sqrt())  # not numbers, where it is negative
+DIVIDING.register_forward_hook(lambda layer, inputs, output: torch.cat([output[:, :-1], output[:, -1:] / 0], dim=1))
 
 
 class Detaching(Layers):
@@ -97,6 +99,8 @@ class Detaching(Layers):
     (REPLACED, "does something"),
     (CUTTING, "does something"),
     (ROUNDING, "does something"),
+    (ROOTING, "does something"),
+    (DIVIDING, "does something"),
     (Detaching(), "does something"),
     (Acting(lambda layer: random.random()), "does something"),
     (Acting(lambda layer: np.random.rand()), "does something"),

@@ -77,7 +77,7 @@ MODULES = [  # behind a Conv2d, with the reason why they are refused
     (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "pads its input by 'circular'"),
     (nn.Conv2d(3, 4, 1), "takes 3 channels"),
     (nn.Linear(6, 5), "takes 6 features; flatten a map before"),
-    (nn.Flatten(2), r"not reshape as flatten\(x, 1\) does"),
+    (nn.Flatten(2), r"not reshape as flatten\(x, 1\) or squeeze do"),
     (nn.MaxPool2d(2, return_indices=True), "returns the indices"),
     (nn.AvgPool2d(2, padding=1), "pads its input"),
     (nn.AvgPool2d(4, ceil_mode=True), "not of equal size"),
@@ -101,6 +101,7 @@ FUNCTIONS = [  # of the output of a Conv2d and another one
     (lambda x, other: functional.max_pool2d(x, (1, 6)).view(-1, 4, 1, 6), "not reshape as"),
     (lambda x, other: x.flatten(1).mean(1), "takes a map"),
     (lambda x, other: x.mean((2, 1, 3)), "not average over height and width"),
+    (lambda x, other: functional.relu(x[:, :1]), "no rule"),
     (lambda x, other: sum([x, x]), r"write a \+ b"),
     (lambda x, other: x + functional.relu(x), "neither term"),
     (lambda x, other: x + functional.max_pool2d(other(x), 2), "shapes differ"),
@@ -234,6 +235,7 @@ WAYS = [
     (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), functional.relu_),
     (nn.MaxPool2d(2), lambda x: functional.adaptive_avg_pool2d(x, 1).squeeze((2, 3)), functional.relu_),
     (nn.MaxPool2d(2), lambda x: x.mean(dim=(2, 3)), nn.ReLU()),
+    (nn.MaxPool2d(2), lambda x: (x.flatten(1), torch._assert(x.shape[1] == 8, "eight channels"))[0], nn.ReLU()),
     (nn.MaxPool2d(2), lambda x: torch.mean(x, (-1, -2), keepdim=True).flatten(1), nn.LeakyReLU(0.0)),
 ]
 

@@ -42,6 +42,8 @@ def main() -> None:
     complete_settings(options)
     known = {result.trial for result in read_results(options.file, options)}
     missing = [trial for trial in dict.fromkeys(wanted(options)) if trial not in known]
+    if options.reference:
+        check_reference(*options.reference, known.union(missing))
     if options.pictures:
         make_folder(options.pictures, "--pictures")
     if missing:
@@ -50,14 +52,12 @@ def main() -> None:
     if not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
-    tables = sections(results)
-    if options.reference:
-        tables = difference_tables(results, *options.reference)
-        if not results.references(*options.reference):
-            raise Failure(f"--reference: '{options.file}' has no training of that method and rate, or all diverged")
+    tables = difference_tables(results, *options.reference) if options.reference else sections(results)
     print(page(options.file.name, held, tables), flush=True)
     if options.pictures:
         draw_all(results, options.pictures)
+    if options.reference and not results.references(*options.reference):
+        raise Failure(f"--reference: all trainings of it in '{options.file}' diverged")
 
 
 def complete_settings(options: Namespace) -> None:
@@ -67,6 +67,16 @@ def complete_settings(options: Namespace) -> None:
     for name in SETTINGS:
         if getattr(options, name) in (None, "auto"):
             setattr(options, name, settings[name])
+
+
+def check_reference(method: str, rates: list[float], trials: set[Trial]) -> None:
+    """Refuse a reference that is not among what was trained or will be."""
+    trained = {trial.learning_rate for trial in trials if trial.method == method}
+    if not trained:
+        raise Failure(f"--reference: {method} was not trained")
+    for rate in rates:
+        if rate not in trained:
+            raise Failure(f"--reference: {method} was not trained at {rate}")
 
 
 def train_all(trials: list[Trial], options: Namespace) -> None:

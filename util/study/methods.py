@@ -23,7 +23,7 @@ from util.training import MINIBATCH
 MEASURED_IMAGES = 500  # on which gradients are measured
 
 
-# Each of these initializes a network in place, and returns the statistics of random networks of that kind.
+# Each of these initializes a network in place, and returns the statistics from which its factors are computed.
 
 def initialize_by_rule(net: nn.Module, rule: Initialization, moments: tuple[float, float] = WHITE_NOISE,
                        **_: Any) -> list[LayerStatistics]:
@@ -223,5 +223,6 @@ METHODS = {
     "adam": Method("PyTorch", "plain", "Adam"),
     "initialization-adam": Method("variance-preserving", "plain", "Adam"),
 }
-# the method that trains by plain gradients, for each initialization
-PLAIN = {initialization: name for name, (initialization, *rest) in METHODS.items() if rest == ["plain", "SGD"]}
+# by a method with fixed factors, the name of the one that differs in nothing but its plain gradients
+PLAIN = {method._replace(gradient="fixed factors"): name for name, method in METHODS.items()
+         if method.gradient == "plain"}

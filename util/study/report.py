@@ -103,24 +103,20 @@ def pair_table(results: Results, decay: bool) -> str:
     """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
     compared = results.compared()
     rows = []
-    for preconditioned, alone in sorted(results.pairs(), key=lambda pair: spread_without(pair[1])):
+    for preconditioned, alone in results.pairs():
         network = alone.network
         differences = results.differences(preconditioned, alone)
         if alone.decay == decay and network.family in compared and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"{spread_without(alone):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
+            names = [f"{spread(alone.initialization, network):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
             rows.append([*names, len(differences), early, final])
+    rows.sort(key=lambda row: float(row[0]))
     caption = (
         "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "
         "paired by seed. The spread is the largest over the smallest standard deviation of the layers' weight "
         f"gradients, as the theory predicts them before training. {SIGNIFICANT}")
     columns = ["spread", "method", "minus", kinds(results), "seeds", OUTCOMES[EARLY], OUTCOMES[PRIMARY]]
     return section(f"What the preconditioner adds, {SCHEDULES[decay]}", caption, columns, with_stars(rows, -1))
-
-
-def spread_without(alone: Configuration) -> float:
-    """Return the spread of the gradients that an initialization leaves before training, in three digits."""
-    return spread(alone.initialization, alone.network)
 
 
 def kinds(results: Results) -> str:

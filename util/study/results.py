@@ -184,14 +184,14 @@ def read_row(row: dict[str, str]) -> TrialResult:
     return result
 
 
-def read_results(path: Path, wanted: Trial | Namespace | None = None) -> list[TrialResult]:
+def read_results(path: Path, settings: Trial | Namespace | None = None) -> list[TrialResult]:
     """Read all results of a file, none if it is empty or missing; if a trial has two rows, the first one counts.
 
     There may be more than one header, since `cat` joins files with their headers.
 
     Args:
         path: of the file.
-        wanted: has the data set, the images and the epochs that all rows must have; if None, the first row has.
+        settings: has the data set, the images and the epochs that all rows must have; if None, the first row has.
 
     Raises:
         Failure: names the first line that cannot be read, or that has other settings.
@@ -210,8 +210,8 @@ def read_results(path: Path, wanted: Trial | Namespace | None = None) -> list[Tr
         for row in reader:
             if list(row.values()) != COLUMNS:
                 result = read_row(row)
-                wanted = wanted or result.trial
-                check_settings(f"{path}:{reader.line_num}", result.trial, wanted)
+                settings = settings or result.trial
+                check_settings(f"{path}:{reader.line_num}", result.trial, settings)
                 results.setdefault(result.trial, result)
     except (ValueError, csv.Error) as error:
         raise Failure(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error

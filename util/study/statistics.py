@@ -99,8 +99,8 @@ class Results:
         """Return each preconditioned method and its initialization alone in the same network, at their best rates."""
         pairs = []
         for (method, network, decay), best in self.best.items():
-            alone = self.best.get((PLAIN.get(best.initialization), network, decay))
-            if METHODS[method].gradient == "fixed factors" and alone:
+            alone = self.best.get((PLAIN.get(METHODS[method]), network, decay))
+            if alone:
                 pairs.append((best, alone))
         return pairs
 
@@ -130,10 +130,10 @@ class Results:
         differences = [np.subtract(ours.losses, theirs.losses) for ours, theirs in pairs]
         return overtaking_epoch(np.array(differences), _parts_per_epoch(pairs[0][0]))
 
-    def growth(self, configuration: Configuration) -> Sequence[np.ndarray]:
+    def growth(self, configuration: Configuration) -> np.ndarray:
         """Return (3, layers) geometric means of growths: weights, gradients measured, predicted; else nothing."""
         growths = [result.growths for result in self.reported[configuration].values() if any(result.growths)]
-        return np.prod(growths, axis=0) ** (1 / len(growths)) if growths else []
+        return np.prod(growths, axis=0) ** (1 / len(growths)) if growths else np.empty(0)
 
 
 def _place(result: TrialResult) -> tuple[object, ...]:

@@ -13,6 +13,6 @@ def check(condition: object, problem: str) -> None:
 
 
 def check_positive(value: float | torch.Tensor, quantity: str) -> float | torch.Tensor:
-    """Return a number; raise a ValueError unless it is positive and finite. A value of 0 is an underflow."""
+    """Return a number; raise a ValueError unless it is positive and finite."""
     check(0 < value < math.inf, f"{quantity} is {value}, but must be positive and finite in double precision")
     return value

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import torch
-from torch.func import vmap
 
 from util.theory.checks import check
 
@@ -28,19 +27,19 @@ def input_moments(images: torch.Tensor) -> tuple[float, float]:
           f"images must be floats of shape (N, C, H, W) or (N, features), not {images.dtype} of {shape}")
     if len(shape) == 2:
         return images.double().square().mean().item(), 0.0
-    check(images.shape[2:].numel() > 1, f"images must have neighbouring positions, but are of shape {shape}")
-    of_images = vmap(_moments_of_image, chunk_size=100)(images.detach())  # chunks bound the memory
-    second, cross, second_of_pairs = (moments.mean().item() for moments in of_images)
+    squares = products = squares_of_pairs = 0.0
+    pairs = 0
+    for part in images.detach().split(100):
+        part = part.double()
+        squares += part.square().sum().item()
+        horizontal = part[..., 1:], part[..., :-1]
+        vertical = part[..., 1:, :], part[..., :-1, :]
+        for one, other in (horizontal, vertical):
+            products += (one * other).sum().item()
+            squares_of_pairs += (one.square() + other.square()).sum().item() / 2
+            pairs += one.numel()
+    check(pairs > 0, f"images must have neighbouring positions, but are of shape {shape}")
+    second, cross = squares / images.numel(), products / pairs
     if cross > second:
-        cross *= second / second_of_pairs
+        cross = second * products / squares_of_pairs
     return second, cross
-
-
-def _moments_of_image(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the mean square, and the mean product and mean square over all pairs of neighbours."""
-    image = image.double()
-    vertical = image[:, 1:], image[:, :-1]
-    horizontal = image[:, :, 1:], image[:, :, :-1]
-    products = torch.cat([(one * other).flatten() for one, other in (vertical, horizontal)])
-    squares = torch.cat([(one**2 + other**2).flatten() for one, other in (vertical, horizontal)])
-    return image.square().mean(), products.mean(), squares.mean() / 2

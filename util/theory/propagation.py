@@ -91,13 +91,16 @@ def predict_for(initialization: Initialization, net: nn.Module, input_shape: tup
 def propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...] = (3, 32, 32),
               input_moments: tuple[float, float] = WHITE_NOISE) -> list[LayerStatistics]:
     """Do what `predict_for` does without checking the graph, for a network that was predicted before."""
-    return _statistics(_propagate(initialization, net, input_shape, input_moments, traced_before=True))
+    return _statistics(_propagate(initialization, net, input_shape, input_moments, compare=False))
 
 
 @isolated()
 def _propagate(initialization: Initialization, net: nn.Module, input_shape: tuple[int, ...],
-               input_moments: tuple[float, float], traced_before: bool = False) -> dict[str, WeightLayer]:
-    """Walk forward and back through the graph of a network, and return its weight layers by name, in this order."""
+               input_moments: tuple[float, float], compare: bool = True) -> dict[str, WeightLayer]:
+    """Walk forward and back through the graph of a network, and compare the graph with the network.
+
+    Returns the weight layers by name, in the order of computation.
+    """
     input_shape = _checked_shape(input_shape)
     second, cross = _checked_moments(input_moments)
     _check_parameters(net)
@@ -113,7 +116,7 @@ def _propagate(initialization: Initialization, net: nn.Module, input_shape: tupl
         if signal.gradient is not NO_GRADIENT:
             signal.backward()
     _check_all_reached(root, walk)
-    if not traced_before:
+    if compare:
         check_trace(net, graph, input_shape)
     return walk.layers
 
@@ -212,10 +215,11 @@ class Walk(fx.Interpreter):
 
     def call_function(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a function of signals or parameters; Python computes with sizes itself."""
-        numbers = int, float, slice, torch.Size
-        if all(isinstance(part, numbers) for part in (*args, *kwargs.values())):
-            return super().call_function(target, args, kwargs)
-        return rule_of(target)(*args, **kwargs)
+        kinds = Signal, torch.Tensor, list, tuple
+        parts = *args, *kwargs.values()
+        if any(isinstance(part, kinds) and not isinstance(part, torch.Size) for part in parts):
+            return rule_of(target)(*args, **kwargs)
+        return super().call_function(target, args, kwargs)
 
     def call_method(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the rule of a tensor's method."""

@@ -84,13 +84,14 @@ def _integrate(function: Callable[[torch.Tensor], torch.Tensor], kinks: torch.Te
         return (u_weights * of_u).sum(dim=(-2, -1))
 
     z = shift + width * t
-    # Of a copy, since some activations work in place.
-    values, backward = torch.func.vjp(lambda scaled: function(scaled.clone()), scale * z)
-    (slopes,) = backward(torch.ones_like(z))
-    # Divided by the scale, so that no square is too large or too small for a float.
-    values_and_slopes = torch.stack([values / scale, slopes])
-    second, slope = average(given_u(values_and_slopes**2))
-    cross, cross_slope = average(given_u(values_and_slopes)**2)
+    inputs = (scale * z).requires_grad_()
+    values = function(inputs.clone())  # a copy, since some activations work in place
+    (slopes,) = torch.autograd.grad(values.sum(), inputs)
+    values = values.detach() / scale  # so that no square is too large or too small for a float
+    second = average(given_u(values**2))
+    cross = average(given_u(values)**2)
+    slope = average(given_u(slopes**2))
+    cross_slope = average(given_u(slopes)**2)
     slope_correlation = average(given_u(slopes * z))
     variance = variance.flatten()
     return torch.stack([variance * second, variance * cross, slope, cross_slope, slope_correlation])

@@ -50,17 +50,17 @@ def _activated(signal: Signal) -> ActivatedMaximum:
     if isinstance(signal, ActivatedMaximum):
         return signal
     check(signal.normal, "its input must be the output of a Conv2d or Linear, or a sum of such outputs")
-    seen = windows.of_max_pool(nn.MaxPool2d(1), signal.second.shape)  # each position by itself
-    return ActivatedMaximum(signal, nn.Identity(), {0.0}, seen, signal.shape)
+    return ActivatedMaximum(signal, nn.Identity(), {0.0}, windows.single(signal.second.shape), signal.shape)
 
 
 def max_pool(module: nn.Module, signal: Signal) -> Signal:
     """Take the maximum over each window of a normal signal, or of a nondecreasing function of one."""
     check(not module.return_indices, "it returns the indices of the maxima, too")
+    size = map_size(signal)
     before = _activated(signal)
     check(_nondecreasing(before), "it follows an activation that is not monotone; put the pool before the activation")
     of_pool = windows.of_max_pool if isinstance(module, nn.MaxPool2d) else windows.of_adaptive_pool
-    seen = of_pool(module, map_size(before)).after(before.seen)
+    seen = of_pool(module, size).after(before.seen)
     shape = *before.shape[:2], *seen.count.shape
     return ActivatedMaximum(before.preactivation, before.function, before.kinks, seen, shape)
 
@@ -108,7 +108,7 @@ def reshape(change: Callable[[torch.Tensor], torch.Tensor], signal: Signal) -> S
     check(after.is_floating_point(), "it rounds")
     squeezed = after.ndim < before.ndim and after.squeeze().shape == before.squeeze().shape
     check(squeezed or after.shape in (before.shape, before.flatten(1).shape),
-          "it does not reshape as flatten(x, 1) does")
+          "it does not reshape as flatten(x, 1) or squeeze do")
     if isinstance(signal, ActivatedMaximum):
         return ActivatedMaximum(signal.preactivation, signal.function, signal.kinks, signal.seen, after.shape)
     return Reshaped(after.shape, signal)
@@ -154,9 +154,9 @@ def _dropout_function(signal: Signal, p: float = 0.5, training: bool = True, inp
 
 def _mean_function(signal: Signal, dim: int | Sequence[int], keepdim: bool = False) -> Signal:
     average = adaptive_average_pool(nn.AdaptiveAvgPool2d(1), signal)
-    mean = torch.empty(signal.shape).mean(dim, keepdim=True)
-    check(mean.shape == average.shape, "it does not average over height and width")
-    average.shape = mean.shape if keepdim else mean.shape[:2]
+    samples = torch.empty(signal.shape)
+    check(samples.mean(dim, keepdim=True).shape == average.shape, "it does not average over height and width")
+    average.shape = samples.mean(dim, keepdim).shape
     return average
 
 

@@ -30,7 +30,7 @@ from util.theory.initializations import Initialization, fan_in
 from util.theory.windows import Windows
 
 
-BATCH = 2  # of the shapes, since operations may squeeze a dimension of size 1
+BATCH = 7  # of the shapes: samples, so many that an operation that mixes them is seen by its output's shape
 
 
 class Gradient(NamedTuple):
@@ -157,8 +157,7 @@ def _connect(layer: nn.Linear, signal: Signal) -> tuple[Windows, int, tuple[int,
     check(fits, f"it takes {layer.in_features} features; flatten a map before")
     check(layer.out_features > 0, "its output is empty")
     places = signal.second.shape
-    whole = windows.of_adaptive_pool(nn.AdaptiveAvgPool2d(1), places)
-    return whole, places.numel(), (BATCH, layer.out_features)
+    return windows.whole(places), places.numel(), (BATCH, layer.out_features)
 
 
 class ActivatedMaximum(Signal):

@@ -90,13 +90,27 @@ def _near(pairs: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted(taps: torch.Tensor, stride: int, reach: int) -> torch.Tensor:
-    """Weight each tap by the number of windows, up to `reach` before and behind, for which it lies inside the map."""
+    """Weight each tap by the number of windows for which the same tap of the kernel lies inside of the map.
+
+    Counted are the window itself, and up to `reach` windows before and behind. From one window to the next, a tap moves
+    by the stride, whatever the dilation and the padding.
+    """
     outputs, inputs = taps.shape
     window = torch.arange(outputs).unsqueeze(1)
     position = torch.arange(inputs)
     before = torch.minimum(window, position // stride)
     behind = torch.minimum(window.flip(0), position.flip(0) // stride)
     return taps * (before.clamp(max=reach) + 1 + behind.clamp(max=reach))
+
+
+def whole(shape: torch.Size) -> Windows:
+    """Return a single window that sees a whole map of shape (H, W)."""
+    return Windows(*(torch.ones(1, size).double() for size in shape))
+
+
+def single(shape: torch.Size) -> Windows:
+    """Return a window for each position of a map of shape (H, W)."""
+    return Windows(*(torch.eye(size).double() for size in shape))
 
 
 def of_convolution(layer: nn.Conv2d, shape: torch.Size) -> Windows:
