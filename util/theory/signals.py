@@ -102,8 +102,8 @@ class WeightLayer(Signal):
     """
 
     def __init__(self, layer: nn.Module, signal: Signal, initialization: Initialization) -> None:
-        apply = _convolve if isinstance(layer, nn.Conv2d) else _connect
-        self.taps, size, output_shape = apply(layer, signal)
+        receptive_field = _convolve if isinstance(layer, nn.Conv2d) else _connect
+        self.taps, size, output_shape = receptive_field(layer, signal)
         super().__init__(output_shape, signal, normal=True, layers=frozenset([self]))
         self.layer = layer
         self.shared_taps = self.taps.weighted_by_share()
