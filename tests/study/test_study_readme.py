@@ -108,6 +108,6 @@ def test_best_rates_with_factors_are_where_the_demos_page_says():
                 ratios.append(ratio_to_starting_rate(*pair))
     factors = np.exp(np.abs(np.log(ratios)))
     words = " ".join(DEMO.split())
-    claim = re.search(r"Of the study's (\d+) pairs .* within a factor of ten of it, and (\d+) within a", words)
+    claim = re.search(r"within ten times .* in all of the study's (\d+) pairs .* within two times in (\d+)\.", words)
     pairs, within_two = map(int, claim.groups())
     assert [len(ratios), sum(factors <= 10), sum(factors <= 2)] == [pairs, pairs, within_two]
