@@ -17,7 +17,7 @@ CONVOLUTIONS = [
 POOLS = [
     (windows.of_max_pool, nn.MaxPool2d(3, 2, padding=1), torch.Size((6, 5))),
     (windows.of_max_pool, nn.MaxPool2d((2, 3), stride=(1, 2), ceil_mode=True), torch.Size((4, 6))),
-    (windows.of_max_pool, nn.MaxPool2d(2, dilation=2), torch.Size((6, 5))),
+    (windows.of_max_pool, nn.MaxPool2d((3, 2), stride=1, dilation=(1, 2)), torch.Size((6, 5))),
     (windows.of_adaptive_pool, nn.AdaptiveMaxPool2d((2, None)), torch.Size((5, 3))),
 ]
 
