@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import pickle
+import re
 import resource
 import tarfile
 
@@ -86,3 +87,13 @@ def cifar10_images(batches):
     pixels = np.concatenate([batch["data"] for batch in batches])
     labels = np.concatenate([batch["labels"] for batch in batches])
     return Images(torch.from_numpy(pixels).reshape(-1, 3, 32, 32), torch.from_numpy(labels))
+
+
+def sections(text):
+    """Return the texts below the headings of a page, by the headings' anchors."""
+    found = {}
+    for part in re.split(r"^#+ ", text, flags=re.M)[1:]:
+        title, _, rest = part.partition("\n")
+        anchor = re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
+        found[anchor] = rest
+    return found

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers import sections
 from tests.theory.monte_carlo import factors
 from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.study.methods import pytorch_zero_biases
 from util.study.networks import NAMED, Network
-from util.study.theory import spread
+from util.study.theory import rounded_spread
 from util.theory import predict, predict_for, weight_gradient_spread
 from util.theory.initializations import he, pytorch
 
@@ -47,10 +48,8 @@ def rows(text):
 def best_outcomes(page):
     """Return loss and accuracy of each method at its best rate, by the method and the network or its depth."""
     text = (STUDY / "results" / page).read_text(encoding="utf-8")
-    _, from_outcomes_on = text.split("\n## Outcomes\n")
-    outcomes, *_ = from_outcomes_on.split("\n## ")
     found = {}
-    for method, network, _, *_, loss, _, accuracy, _ in rows(outcomes):
+    for method, network, _, *_, loss, _, accuracy, _ in rows(sections(text)["outcomes"]):
         if method.startswith("**") and accuracy:
             mean_and_deviation = [f"{float(number):.1f}" for number in accuracy.split(" ± ")]
             name = method.strip("*`").split("-decay")[0]
@@ -93,7 +92,7 @@ def test_networks_that_do_not_learn_have_the_spreads_and_losses_of_the_study(bes
     shown = [cells for cells in rows(TEXT) if cells[0] in NAMES]
     assert len(shown) == len(NAMES)
     for name, spread_cell, *cells in shown:
-        assert float(spread_cell.replace(",", "")) == spread("PyTorch", Network(NAMED, NAMES[name]))
+        assert float(spread_cell.replace(",", "")) == rounded_spread("PyTorch", Network(NAMED, NAMES[name]))
         for method, cell in zip(header[2:], cells):
             loss, accuracy = best[method.strip("*"), NAMES[name]]
             mean_loss, *_ = loss.split(" ")
@@ -115,12 +114,6 @@ def test_initializations_have_the_spreads_that_are_shown(name):
         assert float(cell.replace(",", "")) == float(f"{found:.3g}")
 
 
-def headings(page):
-    """Return what a link to each heading of a page ends with."""
-    titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.M)
-    return [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
-
-
 @pytest.mark.parametrize("path", READMES, ids=["demo", "theory", "study"])
 def test_links_lead_to_files_and_headings(path):
     links = re.findall(r"\]\((?!https?:)([^)]*)\)", path.read_text(encoding="utf-8"))
@@ -129,7 +122,7 @@ def test_links_lead_to_files_and_headings(path):
         file, _, heading = link.partition("#")
         page = path.parent / file if file else path
         assert page.exists(), link
-        assert not heading or heading in headings(page), link
+        assert not heading or heading in sections(page.read_text(encoding="utf-8")), link
 
 
 def test_rooms_list_their_files():

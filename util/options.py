@@ -8,6 +8,7 @@ from util.network import ACTIVATIONS, TUTORIAL_DEPTH
 from util.training import MINIBATCH
 
 DEFAULTS = {"dataset": "cifar10", "images": TRAINING_IMAGES, "epochs": 2, "depth": TUTORIAL_DEPTH, "activation": "relu"}
+LIMITS = {"learning_rate": (1e-30, 1e30), "seed": (0, 2**32 - 1), "epochs": (1, 10**6)}  # lowest and highest
 
 
 def number(kind: type, lowest: float, highest: float) -> Callable[[str], float]:
@@ -28,14 +29,14 @@ def folder(text: str) -> str:
     return path
 
 
-RATE = number(float, 1e-30, 1e30)
-SEED = number(int, 0, 2**32 - 1)
+RATE = number(float, *LIMITS["learning_rate"])
+SEED = number(int, *LIMITS["seed"])
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the demo and the study have in common: what is trained on, how long, and the activation."""
     add = parser.add_argument
-    add("-e", "--epochs", type=number(int, 1, 10**6), default=DEFAULTS["epochs"], metavar="N",
+    add("-e", "--epochs", type=number(int, *LIMITS["epochs"]), default=DEFAULTS["epochs"], metavar="N",
         help=f"passes through the training images (default: {DEFAULTS['epochs']})")
     two_steps = 2 * MINIBATCH  # since one would draw no line
     add("--images", type=number(int, two_steps, TRAINING_IMAGES), default=DEFAULTS["images"], metavar="N",

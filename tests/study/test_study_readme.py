@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers import sections
 from util.static_preconditioned_train import starting_rate
 from util.study import __main__ as command
 from util.study.methods import METHODS
@@ -20,16 +21,6 @@ DEMO = (STUDY.parents[1] / "README.md").read_text(encoding="utf-8")
 GUESSING = f"{math.log(10):.3f}"
 PAIRS = "what-the-preconditioner-adds-decaying-learning-rate"
 OPTION = "--[a-z][a-z-]*"
-
-
-def sections(text):
-    """Return the texts below the headings of a page, by the headings' anchors."""
-    found = {}
-    for part in re.split(r"^#+ ", text, flags=re.M)[1:]:
-        title, _, rest = part.partition("\n")
-        anchor = re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
-        found[anchor] = rest
-    return found
 
 
 def rows(text):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from tests.theory.helpers import with_stds
+from tests.theory.helpers import Added, with_stds
 from tests.theory.networks import NETWORKS
 from util.network import Net
 from util.theory import gradient_stds, input_moments, predict, predict_current, predict_for
@@ -56,15 +56,6 @@ class OwnReLU(nn.ReLU):
     pass
 
 
-class Residual(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(144, 144)
-
-    def forward(self, x):
-        return x + self.linear(x)
-
-
 LINEAR, TRANSPOSED, EMPTY = (nn.Linear(6, 6) for _ in range(3))
 TRANSPOSED.weight.data = LINEAR.weight.data.t()
 EMPTY.out_features = 0
@@ -86,7 +77,7 @@ MODULES = [  # behind a Conv2d, with the reason why they are refused
     (nn.Sequential(nn.Flatten(), nn.MaxPool2d(2)), "takes a map"),
     (nn.Sequential(nn.Flatten(), nn.AvgPool2d(2)), "takes a map"),
     (nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool2d(2)), "takes a map"),
-    (nn.Sequential(nn.Flatten(), Residual()), "one of the terms is a flattened map"),
+    (nn.Sequential(nn.Flatten(), Added(nn.Identity(), nn.Linear(144, 144))), "one of the terms is a flattened map"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, padding=1, bias=False)), "no bias.*in the padding"),
     (nn.Sequential(nn.GELU(), nn.MaxPool2d(2)), "put the pool before the activation"),
     (nn.Sequential(nn.Dropout(), nn.MaxPool2d(2)), "output of a Conv2d or Linear"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
-from tests.theory.helpers import with_stds
+from tests.theory.helpers import Added, with_stds
 from tests.theory.monte_carlo import INPUTS, named_stds, root_mean_square, sample, white_noise
 from tests.theory.networks import NETWORKS
 from util.theory import predict, predict_current, predict_for
@@ -43,15 +43,6 @@ def average_over_signs(net, input_shape, statistics):
         squares = jacobian.square().sum(dim=1)
         roots[name] = squares.mean().sqrt().item()
     return roots
-
-
-class Added(nn.Module):
-    def __init__(self, one, other):
-        super().__init__()
-        self.one, self.other = one, other
-
-    def forward(self, x):
-        return self.one(x) + self.other(x)
 
 
 TINY = {

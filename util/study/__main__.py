@@ -31,7 +31,8 @@ from util.study.methods import METHODS, measure, predict_by_theory
 from util.study.options import parse_options
 from util.study.pictures import draw_all
 from util.study.report import difference_tables, page, sections
-from util.study.results import SETTINGS, Trial, TrialResult, append, read_results, reduce_losses, rounded
+from util.study.results import (SETTINGS, Trial, TrialResult, append, check_settings, read_results, reduce_losses,
+                                rounded)
 from util.study.statistics import Results
 from util.training import evaluate, train
 
@@ -39,8 +40,9 @@ from util.training import evaluate, train
 def main() -> None:
     """Train what the file lacks, then report."""
     options = parse_options()
-    complete_settings(options)
-    known = {result.trial for result in read_results(options.file, options)}
+    held = read_results(options.file)
+    complete_settings(options, held)
+    known = {result.trial for result in held}
     missing = [trial for trial in dict.fromkeys(wanted(options)) if trial not in known]
     if options.reference:
         check_reference(*options.reference, known.union(missing))
@@ -48,7 +50,7 @@ def main() -> None:
         make_folder(options.pictures, "--pictures")
     if missing:
         train_all(missing, options)
-    held = read_results(options.file)
+        held = read_results(options.file)
     if not held:
         raise Failure(f"'{options.file}' holds no results, and no method is named")
     results = Results(held)
@@ -60,13 +62,14 @@ def main() -> None:
         raise Failure(f"--reference: all trainings of it in '{options.file}' diverged")
 
 
-def complete_settings(options: Namespace) -> None:
-    """Take settings that were not given from the file's first row."""
-    held = read_results(options.file)
+def complete_settings(options: Namespace, held: list[TrialResult]) -> None:
+    """Take settings that were not given from the file's first row, and refuse other ones."""
     settings = held[0].trial._asdict() if held else {**DEFAULTS, "dataset": "auto"}
     for name in SETTINGS:
         if getattr(options, name) in (None, "auto"):
             setattr(options, name, settings[name])
+    if held:
+        check_settings(f"{options.file}:2", held[0].trial, options)
 
 
 def check_reference(method: str, rates: list[float], trials: set[Trial]) -> None:

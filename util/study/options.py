@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from util.network import TUTORIAL_DEPTH
-from util.options import DEFAULTS, RATE, add_common_options, number
+from util.options import DEFAULTS, LIMITS, RATE, add_common_options, number
 from util.study.methods import METHODS
 from util.study.networks import DEEPEST, NAMED, NETWORKS, Network
 
@@ -68,6 +68,7 @@ def depths(text: str) -> list[int]:
 def seeds(text: str) -> range:
     """Parse FIRST:END."""
     first, end = map(int, text.split(":"))
-    if not 0 <= first < end <= 2**32:
-        raise argparse.ArgumentTypeError(f"'{text}' is no range of seeds from 0 to {2**32 - 1}")
+    lowest, highest = LIMITS["seed"]
+    if not lowest <= first < end <= highest + 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range of seeds from {lowest} to {highest}")
     return range(first, end)

@@ -17,8 +17,7 @@ from util.study.methods import METHODS
 from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES
 from util.study.statistics import PRIMARY, TRAINED, Results, holm, interval
-from util.study.theory import ALWAYS, difference_left, first_gradient, predictions
-from util.theory import weight_gradient_spread
+from util.study.theory import ALWAYS, difference_left, first_gradient, predictions, spread
 
 # Colours tell initializations; dashes and marks tell what is done to the gradient.
 COLOURS = {  # which the colour-blind can tell apart (Okabe and Ito)
@@ -135,7 +134,7 @@ def rule(results: Results, decay: bool) -> Figure | None:
     adjusted = holm([difference.p_value for difference in differences.values()])
     for (alone, (mean, half, _)), p_value in zip(differences.items(), adjusted):
         colour = COLOURS[alone.initialization]
-        x = weight_gradient_spread(predictions(alone.initialization, alone.network))
+        x = spread(alone.initialization, alone.network)
         filling = colour if p_value < SIGNIFICANCE else "white"
         axes.errorbar(x, mean, half, color=colour, capsize=2, linewidth=1, markersize=6, markerfacecolor=filling,
                       marker=SHAPES[alone.network.family])

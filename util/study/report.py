@@ -11,7 +11,7 @@ from util.study.methods import INITIALIZATIONS, METHODS
 from util.study.networks import NAMED, Network
 from util.study.results import SCHEDULES, Configuration, TrialResult
 from util.study.statistics import EARLY, OUTCOMES, PRIMARY, TRAINED, Results, good_rates, holm, interval
-from util.study.theory import ALWAYS, difference_left, first_gradient, spread
+from util.study.theory import ALWAYS, difference_left, first_gradient, rounded_spread
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")  # of the network at the tutorial's depth
 QUANTITIES = ("weights", "gradients, measured", "gradients, predicted")
@@ -22,7 +22,7 @@ SIGNIFICANT = ("\\* marks differences over the last tenth that are significant (
 THEORY = (  # of each table: title, caption, quantity by what its networks differ in, function, format
     ("Spread",
      "Largest over smallest standard deviation of the layers' weight gradients before training, by the theory.",
-     {"network": "spread"}, spread, "g"),
+     {"network": "spread"}, rounded_spread, "g"),
     ("First gradient",
      "Standard deviation of the gradient by the first layer's weights before training, by the theory.",
      {"depth": "gradient of conv1.weight", "network": "gradient of the first weights"}, first_gradient, ".2g"),
@@ -48,12 +48,11 @@ def page(name: str, held: Sequence[TrialResult], tables: Iterable[str]) -> str:
 
 def sections(results: Results) -> Iterator[str]:
     """Yield all sections, "" for those without rows."""
-    compared = results.compared()
-    for networks, decay in product(compared.values(), SCHEDULES):
+    for networks, decay in product(results.compared.values(), SCHEDULES):
         yield final_loss_table(results, networks, decay)
     for decay in SCHEDULES:
         yield pair_table(results, decay)
-    for networks in compared.values():
+    for networks in results.compared.values():
         yield from theory_tables(results, networks)
     yield outcome_table(results)
     yield rate_table(results)
@@ -101,15 +100,15 @@ def _depth_cell(results: Results, configuration: Configuration | None) -> str:
 
 def pair_table(results: Results, decay: bool) -> str:
     """Tabulate what the preconditioner adds to an initialization, by the spread of the gradients it leaves."""
-    compared = results.compared()
     rows = []
     for preconditioned, alone in results.pairs():
         network = alone.network
         differences = results.differences(preconditioned, alone)
-        if alone.decay == decay and network.family in compared and len(differences):
+        if alone.decay == decay and network.family in results.compared and len(differences):
             early, _, final, _, _ = map(interval, differences.T)
-            names = [f"{spread(alone.initialization, network):g}", f"`{preconditioned}`", f"`{alone}`", network.member]
-            rows.append([*names, len(differences), early, final])
+            spread = f"{rounded_spread(alone.initialization, network):g}"
+            names = [f"`{preconditioned}`", f"`{alone}`", network.member]
+            rows.append([spread, *names, len(differences), early, final])
     rows.sort(key=lambda row: float(row[0]))
     caption = (
         "A preconditioned method minus the same initialization with plain gradients, each at its best learning rate, "

@@ -15,6 +15,7 @@ from util.curves import final_loss
 from util.data import TRAINING_IMAGES
 from util.failure import Failure
 from util.network import TUTORIAL_DEPTH
+from util.options import LIMITS
 from util.study.methods import METHODS
 from util.study.networks import Network, read_network
 from util.training import MINIBATCH
@@ -138,13 +139,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of the cells of each column
 }
 COLUMNS = list(PARSERS)
 CHOICES = {"method": METHODS, "dataset": ("cifar10", "synthetic"), "decay": ("FALSE", "TRUE")}
-LIMITS = {  # lowest and highest
-    "learning_rate": (1e-30, 1e30),
-    "seed": (0, 2**32 - 1),
-    "images": (MINIBATCH, TRAINING_IMAGES),
-    "epochs": (1, 10**6),
-    "test_accuracy": (0, 1),
-}
+ROW_LIMITS = {**LIMITS, "images": (MINIBATCH, TRAINING_IMAGES), "test_accuracy": (0, 1)}  # lowest and highest
 SETTINGS = ("dataset", "images", "epochs")  # which all rows of a file have in common
 
 
@@ -168,7 +163,7 @@ def read_row(row: dict[str, str]) -> TrialResult:
     for name, known in CHOICES.items():
         if values[name] not in known:
             raise ValueError(f"{name} '{values[name]}' is none of {', '.join(known)}")
-    for name, (lowest, highest) in LIMITS.items():
+    for name, (lowest, highest) in ROW_LIMITS.items():
         if not lowest <= values[name] <= highest:
             raise ValueError(f"{name} is {values[name]}, not from {lowest} to {highest}")
     values["decay"] = values["decay"] == "TRUE"
@@ -184,14 +179,14 @@ def read_row(row: dict[str, str]) -> TrialResult:
     return result
 
 
-def read_results(path: Path, settings: Trial | Namespace | None = None) -> list[TrialResult]:
+def read_results(path: Path, settings: Trial | None = None) -> list[TrialResult]:
     """Read all results of a file, none if it is empty or missing; if a trial has two rows, the first one counts.
 
     There may be more than one header, since `cat` joins files with their headers.
 
     Args:
         path: of the file.
-        settings: has the data set, the images and the epochs that all rows must have; if None, the first row has.
+        settings: a trial whose data set, images and epochs all rows must have; if None, it is the first row's.
 
     Raises:
         Failure: names the first line that cannot be read, or that has other settings.

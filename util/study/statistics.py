@@ -28,6 +28,7 @@ class Results:
         for result in sorted(results, key=_place):
             self.by_seed.setdefault(result.trial.configuration, {})[result.trial.seed] = result
         self.networks = list(dict.fromkeys(configuration.network for configuration in self.by_seed))
+        self.compared = self._compared()
         sweeps = dict.fromkeys(configuration.sweep for configuration in self.by_seed)
         self.best = {sweep: self._best_rate(sweep) for sweep in sweeps}
         self.reported = {configuration: self._reported(configuration) for configuration in self.by_seed}
@@ -79,7 +80,7 @@ class Results:
         """Return the depths, or the named networks, that were trained, in ascending order."""
         return sorted({network.member for network in self.networks if network.kind == kind})
 
-    def compared(self) -> dict[str, list[Network]]:
+    def _compared(self) -> dict[str, list[Network]]:
         """Return the networks that tables compare, by family: those with names, and all depths if there are several."""
         compared = {}
         for family, kind in {network.family: network.kind for network in self.networks}.items():

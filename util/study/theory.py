@@ -35,5 +35,10 @@ def difference_left(name: str, network: Network) -> float:
 
 
 def spread(name: str, network: Network) -> float:
-    """Return how unequal the layers' weight gradients are for an initialization, in three digits."""
-    return float(f"{weight_gradient_spread(predictions(name, network)):.3g}")
+    """Return how unequal the layers' weight gradients are for an initialization."""
+    return weight_gradient_spread(predictions(name, network))
+
+
+def rounded_spread(name: str, network: Network) -> float:
+    """Return the same in three digits, as tables have it."""
+    return float(f"{spread(name, network):.3g}")
